@@ -42,11 +42,24 @@ enum rg_presence_type {
     RG_PRESENCE_ERROR
 };
 
+struct rg_upstream_presence {
+    enum rg_presence_type type;
+    const char *jid;      /* (borrow) bare, prepared */
+    const char *resource; /* (borrow) NULL: none */
+    const char *show;     /* (borrow) away, chat, dnd, xa; NULL: none */
+    const char *status; /* (borrow) hostile text, cut to 1,023 bytes, valid UTF-8; NULL: none */
+    const char *nick;   /* (borrow) XEP-0172, likewise; NULL: none */
+    int priority;
+    struct rg_xmpp_error error; /* RG_PRESENCE_ERROR: what the other side said */
+};
+
 /* A session's life: bound once, then pushes, then closed once. Without bound when it never came
  * up. After closed the id is dead and no callback of the session or its requests follows. */
 struct rg_upstream_handler {
     void (*bound)(void *arg, const struct rg_upstream_features *features);
     void (*push)(void *arg, const struct rg_upstream_push *push);
+    /* Only after announce(true); never from the own bare JID. */
+    void (*presence)(void *arg, const struct rg_upstream_presence *presence);
     /* (borrow) why. Before bound: RG_E_UNAUTHORIZED (SASL refused the credentials),
      * RG_E_UNREACHABLE (no TCP, no TLS, wrong certificate, stream error), RG_E_TIMEOUT,
      * RG_E_RATE (too many sign-ins in flight at this server). After: RG_E_UNREACHABLE. Any
