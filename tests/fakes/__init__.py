@@ -1,0 +1,1 @@
+"""Servers, clients and helpers of the flow tests. See tests/README.md."""
