@@ -186,6 +186,7 @@ class Panel {
     const element = copy('item-template');
     const $ = (selector) => element.querySelector(selector);
     element.dataset.jid = item.jid;
+    element.dataset.key = key;
     $('.item-name').textContent = item.name ?? item.jid;
     $('.item-jid').textContent = item.name === null ? '' : item.jid;
     $('.item-subscription').textContent =
@@ -220,9 +221,11 @@ class Panel {
     form.name.focus();
   }
 
+  /* The keyboard goes back to where it was before; after a regroup that place may be gone. */
   closeEditor(key) {
     this.editing.delete(key);
-    this.draw();
+    this.drawNow();
+    this.root.querySelector(`[data-key="${CSS.escape(key)}"] .edit`)?.focus();
   }
 
   /* Only what was edited is written, so a change made elsewhere to the other member stays. */

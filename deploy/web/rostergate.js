@@ -40,17 +40,9 @@ const MAX_TIMER_MS = 0x7fffffff;
 
 /** A problem answered by the gateway (RFC 9457), or a request that got no answer (code "network"). */
 export class RostergateError extends Error {
-  constructor({ code, status = 0, title = '', detail = '', instance = '', xmpp = null, retryAfter = null,
-                cause = undefined }) {
-    super(detail || title || code, cause === undefined ? undefined : { cause });
-    this.name = 'RostergateError';
-    this.code = code;
-    this.status = status;
-    this.title = title;
-    this.detail = detail;
-    this.instance = instance;
-    this.xmpp = xmpp;
-    this.retryAfter = retryAfter;
+  constructor({ code, status = 0, title = '', detail = '', instance = '', xmpp = null, retryAfter = null, cause }) {
+    super(detail || title || code, { cause });
+    Object.assign(this, { name: 'RostergateError', code, status, title, detail, instance, xmpp, retryAfter });
   }
 }
 
@@ -179,12 +171,8 @@ export class Rostergate extends EventTarget {
   #waiters = new Set();
   #onOnline = () => this.#hurry();
 
-  /**
-   * @param {object} [options]
-   * @param {string} [options.base] where the gateway is, "" for the page's own origin
-   * @param {boolean} [options.cookie] keep the token in an HttpOnly cookie; survives a reload
-   * @param {typeof fetch} [options.fetch] for tests
-   */
+  /** base: where the gateway is, "" for the page's own origin. cookie: keep the token in an HttpOnly cookie, so
+   * that the sign-in survives a reload. fetch: another one, for tests. */
   constructor({ base = '', cookie = false, fetch: ownFetch = globalThis.fetch.bind(globalThis) } = {}) {
     super();
     this.#base = base.replace(/\/$/, '');
@@ -508,7 +496,7 @@ export class Rostergate extends EventTarget {
   #advance(version) {
     if (!version) return;
     this.#version = version;
-    for (const waiter of [...this.#waiters]) waiter();
+    for (const check of [...this.#waiters]) check();
   }
 
   #waitForVersion(version) {
