@@ -118,6 +118,7 @@ class EventStream:
         self.writer = None
         self.buffer = b""
         self.done = False
+        self.reading = None
 
     async def open(self, query="", last_event_id=None):
         """Returns the status and, if it is not 200, the problem's code."""
@@ -139,6 +140,17 @@ class EventStream:
         if not data:
             self.done = True
         self.buffer += data
+
+    async def next_within(self, seconds):
+        """As next; False if nothing came in time. The read then goes on: a cancelled one could
+        lose half an event."""
+        if self.reading is None:
+            self.reading = asyncio.ensure_future(self.next())
+        done, _ = await asyncio.wait([self.reading], timeout=seconds)
+        if not done:
+            return False
+        reading, self.reading = self.reading, None
+        return reading.result()
 
     async def next(self):
         while True:
@@ -168,5 +180,7 @@ class EventStream:
         return (kind, ident, json.loads("\n".join(data))) if data else None
 
     def close(self):
+        if self.reading is not None:
+            self.reading.cancel()
         if self.writer is not None:
             self.writer.transport.abort()

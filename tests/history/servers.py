@@ -50,7 +50,6 @@ modules:
     ip_access: all
     access: all
     access_from: all
-    welcome_message: none
   mod_roster:
     versioning: true
     store_current_id: {store_id}

@@ -1,0 +1,183 @@
+"""What a history is checked against: the server's own order of states, as the witness saw it, and
+the one content every version stands for, gathered from all clients.
+
+A roster is a set of registers, one per JID; a value is an item's canonical text, None if there is no
+item. Names and tagged groups are unique to the write that made them, so a value names its writer.
+"""
+import bisect
+import json
+import re
+
+SLACK = 1.0  # seconds the witness may hear of a change after everybody else
+MEMBERS = {"jid", "name", "groups", "subscription", "ask", "approved"}
+OWNER = re.compile(r"(?:^|[^a-z0-9])(u[a-z])[.@]")
+
+
+def value_of(item):
+    return None if item is None else json.dumps(item, sort_keys=True, ensure_ascii=False)
+
+
+def pair_of(item):
+    """What a roster set sets."""
+    return None if item is None else (item["name"], tuple(item["groups"]))
+
+
+def owners_of(item):
+    """The users whose marks an item bears: its JID, its name and its tagged groups."""
+    texts = [item.get("jid") or "", item.get("name") or ""] + list(item.get("groups") or ())
+    return {mark for text in texts for mark in OWNER.findall(text)}
+
+
+def split(version):
+    """(prefix, seq), None if it is no version."""
+    prefix, dash, seq = (version or "").rpartition("-")
+    return (prefix, int(seq)) if dash and seq.isdigit() else None
+
+
+class Register:
+    """One JID of one account as the server had it, oldest first."""
+
+    def __init__(self, item):
+        self.times = [float("-inf")]
+        self.items = [item]
+        self.at = {value_of(item): [0]}
+        self.pairs = {pair_of(item): [0]}
+
+    def add(self, time, item):
+        value = value_of(item)
+        if value == value_of(self.items[-1]):
+            return
+        index = len(self.items)
+        self.times.append(time)
+        self.items.append(item)
+        self.at.setdefault(value, []).append(index)
+        self.pairs.setdefault(pair_of(item), []).append(index)
+
+    def first(self, value):
+        return self.at[value][0] if value in self.at else None
+
+    def last(self, value):
+        return self.at[value][-1] if value in self.at else None
+
+    def find(self, value, low):
+        """The first position of value not before low; None if there is none."""
+        positions = self.at.get(value, ())
+        index = bisect.bisect_left(positions, low)
+        return positions[index] if index < len(positions) else None
+
+    def find_pair(self, pair, time):
+        """The first position of a pair that was made not before time."""
+        for index in self.pairs.get(pair, ()):
+            if self.times[index] >= time:
+                return index
+        return None
+
+    def at_time(self, time):
+        """The position that stood at time."""
+        return bisect.bisect_right(self.times, time) - 1
+
+    def during(self, start, end):
+        """All positions that stood at some moment of the interval."""
+        return range(self.at_time(start), self.at_time(end) + 1)
+
+
+class Account:
+    """The server's side of one user."""
+
+    def __init__(self, items):
+        self.registers = {jid: Register(item) for jid, item in items.items()}
+        self.now = dict(items)
+
+    def push(self, time, jid, item):
+        if jid not in self.registers:
+            self.registers[jid] = Register(None)
+        self.registers[jid].add(time, item)
+        if item is None:
+            self.now.pop(jid, None)
+        else:
+            self.now[jid] = item
+
+    def register(self, jid):
+        return self.registers.get(jid) or Register(None)
+
+
+class Canon:
+    """All that was seen under the versions of one user and one prefix."""
+
+    def __init__(self, user, prefix):
+        self.user, self.prefix = user, prefix
+        self.changes = {}  # seq -> (jid, value, time)
+        self.snaps = {}  # seq -> ({jid: value}, time)
+        self.states = {}  # seq -> {jid: value}, only where it is known
+        self.places = {}  # seq -> position of its change in the server's order
+        self.by_jid = {}  # jid -> seqs at which it changed, ascending
+
+    def see_change(self, seq, jid, value, time):
+        """None, or what it clashes with."""
+        known = self.changes.setdefault(seq, (jid, value, time))
+        return None if known[:2] == (jid, value) else known
+
+    def see_snap(self, seq, state, time):
+        known = self.snaps.setdefault(seq, (state, time))
+        return None if known[0] == state else known
+
+    def build(self, account, report):
+        """Replays the versions in order: one content each, in the order the server had them."""
+        state, previous, places = None, None, {}
+        for seq in sorted(set(self.changes) | set(self.snaps)):
+            next_state = None
+            if seq in self.changes:
+                jid, value, time = self.changes[seq]
+                self.by_jid.setdefault(jid, []).append(seq)
+                if state is not None and seq == previous + 1:
+                    if state.get(jid) == value:
+                        report("empty-change", self.user, time,
+                               f"{self.prefix}-{seq} changes nothing: {jid} {value}")
+                    next_state = dict(state)
+                    next_state[jid] = value
+                    if value is None:
+                        del next_state[jid]
+                self.place(account, places, jid, value, seq, time, places.get(jid, -1) + 1, report)
+                self.places[seq] = places.get(jid)
+            if seq in self.snaps:
+                snap, time = self.snaps[seq]
+                if next_state is not None and next_state != snap:
+                    report("snapshot-differs", self.user, time,
+                           f"{self.prefix}-{seq}: events lead to another roster than the snapshot: "
+                           f"{difference(next_state, snap)}")
+                for jid in set(account.registers) | set(snap):
+                    self.place(account, places, jid, snap.get(jid), seq, time,
+                               max(places.get(jid, 0), 0), report)
+                next_state = snap
+            if next_state is not None:
+                self.states[seq] = next_state
+            state, previous = next_state, seq
+
+    def place(self, account, places, jid, value, seq, time, low, report):
+        register = account.register(jid)
+        position = register.find(value, low)
+        if position is not None:
+            places[jid] = position
+            if register.times[position] > time + SLACK:
+                report("early", self.user, time, f"{self.prefix}-{seq} shows {jid} "
+                       f"{register.times[position] - time:.2f} s before the server had it: {value}")
+        elif register.first(value) is None:
+            report("invented", self.user, time,
+                   f"{self.prefix}-{seq} shows {jid} as the server never had it: {value}")
+        else:
+            report("went-back", self.user, time,
+                   f"{self.prefix}-{seq} shows {jid} older than before: {value}")
+
+    def changed_between(self, jid, low, high):
+        """Seqs in (low, high] at which jid changed."""
+        seqs = self.by_jid.get(jid, [])
+        return seqs[bisect.bisect_right(seqs, low):bisect.bisect_right(seqs, high)]
+
+
+def difference(left, right):
+    """A short text of what differs between two states."""
+    parts = []
+    for jid in sorted(set(left) | set(right)):
+        if left.get(jid) != right.get(jid):
+            parts.append(f"{jid}: {left.get(jid)} <> {right.get(jid)}")
+    return "; ".join(parts[:3]) + (f"; and {len(parts) - 3} more" if len(parts) > 3 else "")

@@ -1,0 +1,176 @@
+"""One history: starts a gateway, lets everybody loose on it for some seconds, waits for rest, stops
+it, checks what was recorded. Prints one line of JSON. `run` starts many of these."""
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections import Counter
+
+from actors import Reader, User, Witness, Writer
+from checker import check_file
+from gateway import Gateway
+from nemesis import KINDS, Nemesis
+from proxy import Proxy
+from record import Recorder
+from servers import DOMAINS, KINDS as SERVERS, PASSWORD
+
+REST = 10.0  # seconds everybody has to agree after the last fault
+STABLE = 0.4  # seconds of agreement that count
+
+
+class World:
+    """All that belongs to one history."""
+
+    def __init__(self, options, folder):
+        self.options, self.seed, self.folder = options, options.seed, folder
+        self.resting, self.over = asyncio.Event(), asyncio.Event()
+        self.recorder = Recorder(os.path.join(folder, "history.jsonl"))
+        local = f"h{options.seed}"
+        # The same local part in two domains: whoever mixes them up is caught.
+        self.users = [User("ua", local, DOMAINS[0], PASSWORD), User("ub", local, DOMAINS[1], PASSWORD),
+                      User("uc", local + "x", DOMAINS[0], PASSWORD)]
+        self.proxies = []
+        self.gateway = None
+
+    async def start(self):
+        ports = {}
+        for domain in DOMAINS:
+            proxy = Proxy("127.0.0.1", self.options.server_port)
+            ports[domain] = await proxy.start()
+            self.proxies.append(proxy)
+        self.witnesses = [Witness(self, user) for user in self.users]
+        await asyncio.gather(*(witness.start(self.options.server_port) for witness in self.witnesses))
+        self.gateway = Gateway(self.options.binary, self.folder, ports)
+        await self.gateway.start()
+        self.writers = [Writer(self, user, number) for user in self.users for number in (1, 2)]
+        self.readers = [Reader(self, user, number) for user in self.users
+                        for number in range(1, self.options.readers + 1)]
+        await asyncio.gather(*(actor.start() for actor in self.writers + self.readers))
+
+    async def run(self):
+        nemesis = Nemesis(self, self.options.faults)
+        running = [asyncio.ensure_future(actor.run()) for actor in self.witnesses + self.writers]
+        following = [asyncio.ensure_future(reader.run()) for reader in self.readers]
+        breaking = asyncio.ensure_future(nemesis.run())
+        await asyncio.wait([breaking, *following, *running], timeout=self.options.seconds,
+                           return_when=asyncio.FIRST_EXCEPTION)
+        self.resting.set()
+        nemesis.heal()
+        self.recorder.add("rest", t=self.recorder.now())
+        await asyncio.gather(breaking, *running)
+        settled = await self.settle()
+        await asyncio.gather(*(writer.finish() for writer in self.writers))
+        await asyncio.gather(*(witness.finish() for witness in self.witnesses))
+        self.over.set()
+        await asyncio.gather(*following)
+        return settled
+
+    async def settle(self):
+        """Waits until all readers hold what the witness holds; returns the seconds, None if never."""
+        start = since = self.recorder.now()
+        while self.recorder.now() - start < REST + STABLE:
+            if not all(reader.items == witness.items for witness in self.witnesses
+                       for reader in self.readers if reader.user is witness.user):
+                since = None
+            elif since is None:
+                since = self.recorder.now()
+            elif self.recorder.now() - since >= STABLE:
+                return round(since - start, 3)
+            await asyncio.sleep(0.02)
+        return None
+
+    async def stop(self):
+        for actor in getattr(self, "readers", ()):
+            actor.http.client.drop()
+        if self.gateway is not None and self.gateway.process is not None:
+            wrong = await self.gateway.stop()
+            self.recorder.add("gateway", t=self.recorder.now(), wrong=wrong)
+        for witness in getattr(self, "witnesses", ()):
+            await witness.client.close()
+        for proxy in self.proxies:
+            await proxy.stop()
+
+
+def add_accounts(options, users):
+    server = SERVERS[options.server](options.server_folder)
+    for user in users:
+        server.port = options.server_port
+        server.add(user.local, user.domain)
+
+
+async def play(options, folder):
+    world = World(options, folder)
+    world.recorder.add("meta", seed=options.seed, server=options.server, seconds=options.seconds,
+                       faults=options.faults)
+    await asyncio.to_thread(add_accounts, options, world.users)
+    settled = None
+    try:
+        await world.start()
+        settled = await world.run()
+    finally:
+        await world.stop()
+        world.recorder.save()
+    return world, settled
+
+
+def summary(world, settled, violations):
+    ops = [json.loads(line) for line in world.recorder.lines if line.startswith('{"k": "op"')]
+    outcomes = Counter(op["out"] for op in ops if op["op"] in ("put", "patch", "delete"))
+    faults = Counter()
+    for proxy in world.proxies:
+        faults.update(proxy.counts)
+    return {
+        "seed": world.seed, "ops": len(ops), "events": world.recorder.counts["ev"],
+        "pushes": world.recorder.counts["wit"], "writes_ok": outcomes["ok"],
+        "writes_failed": outcomes["fail"], "writes_unknown": outcomes["unknown"],
+        "cuts": faults["cut"], "truncated": faults["truncated"], "stalls": faults["stalled"],
+        "slowed": faults["slowed"], "refused": faults["refused"], "kills": world.gateway.kills,
+        "settled": settled, "violations": len(violations),
+        "kinds": dict(Counter(violation["kind"] for violation in violations)),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--binary", required=True)
+    parser.add_argument("--server", choices=sorted(SERVERS), default="prosody")
+    parser.add_argument("--server-port", type=int, required=True)
+    parser.add_argument("--server-folder", required=True)
+    parser.add_argument("--faults", type=lambda text: [kind for kind in text.split(",") if kind],
+                        default=list(KINDS) + ["kill"])
+    parser.add_argument("--keep", required=True, help="folder for histories with violations")
+    parser.add_argument("--pause", type=float, default=0.1, help="a writer's mean rest, seconds")
+    parser.add_argument("--witness-pause", type=float, default=0.3)
+    parser.add_argument("--readers", type=int, default=2, help="event streams a user")
+    options = parser.parse_args()
+    folder = tempfile.mkdtemp(prefix=f"history-{options.seed}-")
+    kept = os.path.join(options.keep, f"seed-{options.seed}")
+    try:
+        world, settled = asyncio.run(play(options, folder))
+        violations = check_file(world.recorder.path)
+        with open(os.path.join(folder, "violations.jsonl"), "w") as out:
+            for violation in violations:
+                out.write(json.dumps(violation, ensure_ascii=False) + "\n")
+        result = summary(world, settled, violations)
+    except Exception as error:
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(folder, kept)
+        print(json.dumps({"seed": options.seed, "error": repr(error)[:2000]}), flush=True)
+        raise
+    else:
+        if violations:
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(folder, kept)
+        print(json.dumps(result), flush=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
