@@ -246,11 +246,12 @@ enum rg_code rg_account_replace(struct rg_account *account, struct rg_roster *ro
                                 int64_t now_s, size_t *out_changes, bool *out_reset)
 {
     bool present = account->presence == RG_ROSTER_PRESENT;
-    RG_CLEANUP(plan_fini) struct plan plan = {.account = account,
-                                              .mark = own_mark(account),
-                                              .now_s = now_s,
-                                              .journal = present,
-                                              .head = account->head};
+    RG_CLEANUP(plan_fini)
+    struct plan plan = {.account = account,
+                        .mark = own_mark(account),
+                        .now_s = now_s,
+                        .journal = present,
+                        .head = account->head};
 
     if (!plan_make(&plan, roster) || !rg_journal_reserve(account, plan.n))
         return RG_E_INTERNAL;
@@ -342,8 +343,7 @@ static void fold_ends(struct rg_account *account)
     account->n_ends = kept + 1;
 }
 
-enum rg_code rg_account_end(struct rg_account *account, const struct rg_end *end,
-                            int64_t now_s)
+enum rg_code rg_account_end(struct rg_account *account, const struct rg_end *end, int64_t now_s)
 {
     struct rg_end *ends;
 

@@ -95,8 +95,9 @@ const char *rg_code_help(enum rg_code code)
 
 const char *rg_condition_name(enum rg_condition condition)
 {
-    return (size_t)condition < RG_ARRAY_LEN(conditions) ? conditions[condition]
-                                                        : conditions[RG_XMPP_UNDEFINED_CONDITION];
+    return (size_t)condition < RG_ARRAY_LEN(conditions)
+               ? conditions[condition]
+               : conditions[RG_XMPP_UNDEFINED_CONDITION];
 }
 
 enum rg_condition rg_condition_parse(const char *name)

@@ -27,36 +27,46 @@ void rg_journal_fini(struct rg_account *account);
 
 /* The configuration's text (config_read.c). */
 
-/* The kinds of values a key may have. */
 enum rg_value_type {
     RG_VALUE_STRING,
     RG_VALUE_INTEGER,
     RG_VALUE_BOOLEAN,
-    RG_VALUE_DURATION, /* in ms */
+    RG_VALUE_DURATION, /* in a document it is a string; the key's type makes it this */
     RG_VALUE_STRINGS
 };
 struct rg_value {
     enum rg_value_type type;
-    int64_t number;         /* INTEGER, BOOLEAN (0 or 1), DURATION */
+    int64_t number;         /* INTEGER, BOOLEAN (0 or 1), DURATION in ms */
     char *string;           /* own */
     struct rg_strings list; /* own */
 };
 void rg_value_fini(struct rg_value *value);
+void rg_strings_fini(struct rg_strings *list);
 
-/* What stands at one key of the file. Failing ends the reading; err is completed with file and
- * line by the reader. (borrow) all; what is taken out of value is set to NULL there. */
+/* Called for each section's head (key and value NULL) and for each key. A failure ends the
+ * reading; the reader puts file and line before its text. (borrow) all, but what is moved out
+ * of value and cleared there. */
 typedef enum rg_code (*rg_config_key_fn)(void *arg, const char *section, const char *key,
-                                         struct rg_value *value, struct rg_err *err);
+                                         struct rg_value *value, int line, struct rg_err *err);
 /* Reads a document; `name` stands in front of errors. */
-enum rg_code rg_config_read(const char *name, const char *text, size_t len,
-                            rg_config_key_fn fn, void *arg, struct rg_err *err);
-/* Reads a value as the environment holds it: strings bare, lists comma-separated. (own)
- * *out. False: not a value of this type, or out of memory. */
-bool rg_config_read_bare(struct rg_value *out, enum rg_value_type type, const char *text);
+enum rg_code rg_config_read(const char *name, const char *text, size_t len, rg_config_key_fn fn,
+                            void *arg, struct rg_err *err);
 
-/* Fills a configuration with the defaults, then with the document (NULL: none) and the
- * environment (`env` as in environ, NULL: none). (own) *out. */
-enum rg_code rg_config_build(const char *name, const char *text, size_t len,
-                             char *const *env, struct rg_config **out, struct rg_err *err);
+/* "15s", "10m", "12h", "7d", "500ms" in milliseconds. */
+bool rg_config_duration(int64_t *out, const char *text);
+/* Reads a value as the environment holds it: strings bare, lists comma-separated. (own) *out.
+ */
+enum rg_code rg_config_read_bare(struct rg_value *out, enum rg_value_type type,
+                                 const char *text, struct rg_err *err);
+
+/* The rules between and beyond single values (config_check.c). On failure *out_key names the
+ * key, "section.key". */
+enum rg_code rg_config_check(const struct rg_config *config, const char **out_key,
+                             struct rg_err *err);
+
+/* Defaults, then the document (text NULL: none), then the environment (as in environ, NULL:
+ * none). (own) *out. */
+enum rg_code rg_config_build(const char *name, const char *text, size_t len, char *const *env,
+                             struct rg_config **out, struct rg_err *err);
 
 #endif

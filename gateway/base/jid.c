@@ -9,10 +9,11 @@
 #include "gateway/base/mem.h"
 #include "gateway/base/text.h"
 
-/* DESIGN. A JID is split by RFC 7622 3.1 on its raw bytes (RFC 6122 2.1 gives the same parts for
- * valid ones): the resource begins after the first '/', the local part ends at the first '@' of
- * what is before. Each part is prepared by its profile; unassigned code points are let through,
- * as the servers do, since a contact with an emoji in its JID is a contact all the same.
+/* DESIGN. A JID is split by RFC 7622 3.1 on its raw bytes (RFC 6122 2.1 gives the same parts
+ * for valid ones): the resource begins after the first '/', the local part ends at the first
+ * '@' of what is before. Each part is prepared by its profile; unassigned code points are let
+ * through, as the servers do, since a contact with an emoji in its JID is a contact all the
+ * same.
  *
  * Domains follow RFC 6122 2.2: nameprep, then ToASCII must succeed for each label with
  * UseSTD3ASCIIRules, so only letters, digits and inner hyphens of ASCII ('_' is not allowed);
@@ -145,8 +146,8 @@ static bool is_ipv6(const char *text, size_t len)
     return inet_pton(AF_INET6, inner, &addr) == 1;
 }
 
-/* U+3002, U+FF0E, U+FF61 are dots (RFC 3490 3.1); nameprep has turned the latter two into '.' and
- * the first already. In place, the text only shrinks. */
+/* U+3002, U+FF0E, U+FF61 are dots (RFC 3490 3.1); nameprep has turned the latter two into '.'
+ * and the first already. In place, the text only shrinks. */
 static void ideographic_dots(struct part *part)
 {
     char *from = part->text, *to = part->text;
@@ -184,8 +185,9 @@ static bool ascii_labels(const char *text, size_t len)
 static bool idn_labels(const char *text)
 {
     char *ascii = NULL;
-    bool fine = idna_to_ascii_8z(text, &ascii, IDNA_ALLOW_UNASSIGNED |
-                                                   IDNA_USE_STD3_ASCII_RULES) == IDNA_SUCCESS;
+    bool fine =
+        idna_to_ascii_8z(text, &ascii, IDNA_ALLOW_UNASSIGNED | IDNA_USE_STD3_ASCII_RULES) ==
+        IDNA_SUCCESS;
 
     fine = fine && ascii_labels(ascii, strlen(ascii));
     free(ascii);

@@ -174,8 +174,7 @@ static void heap_down(struct rg_loop *loop, size_t i, struct rg_timer *timer)
     while (i * 2 <= loop->heap_n) {
         size_t child = i * 2;
 
-        if (child < loop->heap_n &&
-            loop->heap[child + 1]->due_ms < loop->heap[child]->due_ms)
+        if (child < loop->heap_n && loop->heap[child + 1]->due_ms < loop->heap[child]->due_ms)
             child++;
         if (loop->heap[child]->due_ms >= timer->due_ms)
             break;
@@ -305,8 +304,7 @@ struct rg_loop *rg_loop_create(const char *name, struct rg_err *err)
     }
     loop->mail_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (loop->mail_fd < 0 || !open_base(loop)) {
-        rg_fail(err, RG_E_INTERNAL, "loop %s: no event descriptor: %s", name,
-                strerror(errno));
+        rg_fail(err, RG_E_INTERNAL, "loop %s: no event descriptor: %s", name, strerror(errno));
         rg_loop_destroy(loop);
         return NULL;
     }
@@ -415,8 +413,7 @@ void rg_loop_run(struct rg_loop *loop)
     for (;;) {
         int64_t wait;
 
-        atomic_store_explicit(&loop->last_turn_ms, rg_loop_now_ms(loop),
-                              memory_order_relaxed);
+        atomic_store_explicit(&loop->last_turn_ms, rg_loop_now_ms(loop), memory_order_relaxed);
         (void)run_messages(loop);
         run_timers(loop);
         wait = longest_wait(loop);

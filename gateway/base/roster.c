@@ -137,10 +137,9 @@ static bool same_groups(const struct rg_item *item, const char *const *groups, s
 
 bool rg_item_equal(const struct rg_item *a, const struct rg_item *b)
 {
-    return a == b ||
-           (strcmp(a->jid, b->jid) == 0 && a->subscription == b->subscription &&
-            a->ask == b->ask && a->approved == b->approved && same_name(a->name, b->name) &&
-            same_groups(a, b->groups, b->n_groups));
+    return a == b || (strcmp(a->jid, b->jid) == 0 && a->subscription == b->subscription &&
+                      a->ask == b->ask && a->approved == b->approved &&
+                      same_name(a->name, b->name) && same_groups(a, b->groups, b->n_groups));
 }
 
 static bool listed(const char *group, const char *const *groups, size_t n)
@@ -270,7 +269,8 @@ struct rg_item *rg_roster_find(const struct rg_roster *roster, const char *jid)
 }
 
 /* Copies references [from, to) of roster to the end of next. */
-static void share(struct rg_roster *next, const struct rg_roster *roster, size_t from, size_t to)
+static void share(struct rg_roster *next, const struct rg_roster *roster, size_t from,
+                  size_t to)
 {
     for (size_t i = from; i < to; i++)
         next->items[next->n++] = rg_item_ref(roster->items[i]);
@@ -403,8 +403,8 @@ static bool fill(struct rg_roster *roster, struct rg_roster_builder *builder)
             if (strcmp(builder->items[i]->jid, builder->items[end]->jid) != 0)
                 break;
         }
-        item = end == i + 1 ? rg_item_ref(builder->items[i])
-                            : merge(builder->items + i, end - i);
+        item =
+            end == i + 1 ? rg_item_ref(builder->items[i]) : merge(builder->items + i, end - i);
         if (item == NULL)
             return false;
         builder->duplicates += end - i - 1;
