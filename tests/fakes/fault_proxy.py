@@ -6,6 +6,7 @@ import asyncio
 import socket
 
 from .support import Reactor
+from .support import reset as reset_link
 
 
 class FaultProxy:
@@ -50,7 +51,7 @@ class FaultProxy:
             for pair in list(self.links):
                 for writer in pair:
                     if reset:
-                        writer.transport.abort()
+                        reset_link(writer.transport)
                     else:
                         writer.close()
         self.reactor.call(run)
@@ -79,7 +80,7 @@ class FaultProxy:
         try:
             up_reader, up_writer = await asyncio.open_connection(*self.target)
         except OSError:
-            writer.transport.abort()
+            reset_link(writer.transport)
             return
         pair = (writer, up_writer)
         self.links.add(pair)

@@ -7,7 +7,7 @@ import re
 import socket
 import urllib.parse
 
-from .support import deadline
+from .support import PASSWORD, deadline
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 VERSION = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
@@ -160,10 +160,10 @@ class Api:
     def delete(self, path, **how):
         return self.call("DELETE", path, **how)
 
-    def try_sign_in(self, jid, password="secret", **members):
+    def try_sign_in(self, jid, password=PASSWORD, **members):
         return self.post("/v1/session", {"jid": jid, "password": password, **members}, token=None)
 
-    def sign_in(self, jid, password="secret", **members):
+    def sign_in(self, jid, password=PASSWORD, **members):
         """A new client with the token of a fresh sign-in; its answer is `.session`."""
         response = self.try_sign_in(jid, password, **members)
         assert response.status == 201, response

@@ -5,11 +5,13 @@ import os
 import random
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
 
 # Deadlines are for failures only; a slow machine may stretch them all.
+PASSWORD = "Wherefore-art-0"     # of every account that does not say otherwise; must never be logged
 PATIENCE = float(os.environ.get("RG_TEST_PATIENCE", "1"))
 
 
@@ -88,6 +90,14 @@ class Reactor:
 
     def wait(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(deadline(30))
+
+
+def reset(transport):
+    """Ends an asyncio transport by RST (SO_LINGER of 0 s) instead of FIN."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 class Recorder:

@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ET
 
 from .roster_model import Account, Item, removal
 from .sasl import MECHANISMS, Refused
-from .support import Reactor, Recorder
+from .support import PASSWORD, Reactor, Recorder, wait_until
 from .xmpp_stream import BIND, ROSTER, SASL, STANZAS, STREAM, STREAMS, TLS, XmlStream, attrs, tag
 
 
@@ -338,7 +338,7 @@ class FakeServer:
         return f"127.0.0.1:{self.port}"
 
     # --- accounts -------------------------------------------------------------------------------
-    def add(self, name, password="secret", items=()):
+    def add(self, name, password=PASSWORD, items=()):
         """items None: there is no roster (item-not-found)."""
         self.accounts[name] = Account(name, password, items)
         return self.accounts[name]
@@ -494,6 +494,5 @@ class FakeServer:
 
     def wait_session(self, name, timeout=10):
         """The (next) bound session of the account that has asked for its roster."""
-        from .support import wait_until
         return wait_until(lambda: next((s for s in self.sessions_of(name) if s.interested), None),
                           timeout, f"session of {name}")

@@ -6,6 +6,8 @@ import xml.etree.ElementTree as ET
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
+from .support import reset as reset_link
+
 CLIENT = "jabber:client"
 ROSTER = "jabber:iq:roster"
 STREAM = "http://etherx.jabber.org/streams"
@@ -107,7 +109,7 @@ class XmlStream(asyncio.Protocol):
         """Closes the connection without a word; reset: by RST."""
         if self.transport is not None:
             if reset:
-                self.transport.abort()
+                reset_link(self.transport)
             else:
                 self.transport.close()
 
