@@ -7,41 +7,15 @@
 #ifndef GATEWAY_CORE_DOOR_H
 #define GATEWAY_CORE_DOOR_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "gateway/base/account.h"
-#include "gateway/base/roster.h"
+#include "gateway/core/snapshot.h"
 #include "gateway/core/token.h"
 
 enum rg_state { RG_STATE_CONNECTING, RG_STATE_LIVE, RG_STATE_RESUMING, RG_STATE_OFFLINE };
 const char *rg_state_name(enum rg_state state); /* as API section 2 spells it */
-
-/* Bytes shared by many readers; immutable. */
-struct rg_blob {
-    atomic_uint refs;
-    size_t len;
-    char data[];
-};
-struct rg_blob *rg_blob_ref(struct rg_blob *blob);
-void rg_blob_unref(struct rg_blob *blob); /* accepts NULL */
-
-/* One version of one roster, ready to be served. Immutable but for the two bodies, which the
- * first reader makes. */
-struct rg_snapshot {
-    atomic_uint refs;
-    struct rg_roster *roster;
-    size_t version_len;
-    char version[RG_VERSION_SIZE];
-    _Atomic(struct rg_blob *) body; /* {"version":…,"items":[…]} */
-    _Atomic(struct rg_blob *) gzip;
-};
-struct rg_snapshot *rg_snapshot_ref(struct rg_snapshot *snapshot);
-void rg_snapshot_unref(struct rg_snapshot *snapshot); /* accepts NULL */
-/* (borrow) for as long as the snapshot is held; NULL when out of memory. */
-struct rg_blob *rg_snapshot_body(struct rg_snapshot *snapshot);
-struct rg_blob *rg_snapshot_gzip(struct rg_snapshot *snapshot);
 
 /* What a read needs. (own) snapshot. */
 struct rg_view {

@@ -59,7 +59,10 @@ struct rg_condition_in {
     bool if_none_match_any; /* If-None-Match: * */
 };
 
+struct rg_core;
+struct rg_user;
 struct rg_op;
+TAILQ_HEAD(rg_op_list, rg_op);
 typedef void (*rg_op_fn)(struct rg_op *op);
 
 struct rg_op {
@@ -68,7 +71,7 @@ struct rg_op {
     rg_op_fn done;
     void *arg;
 
-    struct rg_claims claims; /* all but SIGN_IN: what the token says */
+    struct rg_claims claims; /* what the token says; SIGN_IN: `user` alone, the JID given */
     char *token;             /* own; all but SIGN_IN: the token itself, for reconnecting */
     int64_t received_ms;     /* monotonic: when the request came in */
 
@@ -123,13 +126,16 @@ struct rg_op {
 
     /* The core's own, while it holds the op. */
     TAILQ_ENTRY(rg_op) link;
-    struct rg_timer timer;
+    struct rg_op_list *list; /* the one it is in */
+    struct rg_core *core;
     struct rg_user *user;
-    unsigned stage;
-    uint64_t tag;
-    bool flag;
+    struct rg_timer timer;
+    bool timed;             /* timer is initialised */
+    bool timed_out;         /* what it waited for did not come in time */
+    bool flag;              /* see the file that runs this kind */
+    unsigned stage;         /* likewise */
+    struct rg_item *before; /* own; writes: the item just before */
 };
-TAILQ_HEAD(rg_op_list, rg_op);
 
 /* Returns (own), zeroed but for the arguments; NULL when out of memory. Thread: any. */
 struct rg_op *rg_op_create(enum rg_op_kind kind, rg_op_fn done, void *arg);

@@ -1,0 +1,267 @@
+/* What the files of core/ share: the core, its users and their streams. Thread: core, but for
+ * the members of rg_stream that its mutex guards. */
+#ifndef GATEWAY_CORE_INTERNAL_H
+#define GATEWAY_CORE_INTERNAL_H
+
+#include <pthread.h>
+#include <sys/queue.h>
+
+#include "gateway/base/metrics.h"
+#include "gateway/base/table.h"
+#include "gateway/core/core.h"
+#include "gateway/core/throttle.h"
+
+enum {
+    RG_IQ_WINDOW = 16,          /* IQs of one session in flight (DESIGN section 5) */
+    RG_PUSH_GRACE_MS = 100,     /* after a result, before the barrier get */
+    RG_STALE_AFTER_MS = 2000,   /* a read with a cached roster waits so long for a session */
+    RG_EARLY_PUSHES_MAX = 1000, /* pushes before the first result; more ends the session */
+    RG_REREAD_S = 6 * 3600,     /* +- 50 % */
+    RG_REREAD_FULL_S = 24 * 3600
+};
+
+struct rg_stream {
+    atomic_uint refs;
+    TAILQ_ENTRY(rg_stream) link; /* core */
+    struct rg_user *user;        /* core; NULL: not attached */
+    struct rg_message message;   /* the reader's farewell to the core */
+    struct rg_core *core;
+    struct rg_stream_options options;
+    uint8_t sign_in[RG_ID_BYTES];
+    uint8_t password_tag[RG_ID_BYTES];
+    bool listen; /* its sign-in wants presence */
+
+    pthread_mutex_t mutex; /* guards what follows; leaf but for the reader's mailbox */
+    rg_stream_wake_fn wake;
+    void *wake_arg;
+    struct rg_event **ring;
+    unsigned head, n, cap;
+    bool parked;
+    enum rg_bye reason;
+    size_t offset; /* of the first event, already taken */
+    size_t cost, bytes, max_bytes;
+};
+TAILQ_HEAD(rg_stream_list, rg_stream);
+
+/* A sign-in of a user that this process has seen and that is not over. */
+struct rg_sign_in {
+    uint8_t id[RG_ID_BYTES];
+    int64_t expires_s;
+    bool listen;
+};
+
+/* A push that came before the first roster result (R52). */
+struct rg_early_push {
+    STAILQ_ENTRY(rg_early_push) link;
+    struct rg_item *item; /* NULL: remove */
+    bool has_ver;
+    size_t ver_len;
+    char *ver;
+    char jid[];
+};
+STAILQ_HEAD(rg_early_pushes, rg_early_push);
+
+struct rg_contact_presence; /* presence.c */
+struct rg_request;          /* presence.c */
+
+/* Where the user's XMPP session stands. The state shown to clients follows from it
+ * (user_state). */
+enum rg_link {
+    RG_LINK_DOWN,    /* none, and none wanted until a request comes */
+    RG_LINK_WAITING, /* the retry timer runs */
+    RG_LINK_OPENING, /* upstream.open was called: connect, TLS, SASL, bind */
+    RG_LINK_LOADING, /* bound, the first roster get is on its way */
+    RG_LINK_LIVE,
+    RG_LINK_CLOSING /* close was asked for */
+};
+
+struct rg_user {
+    UT_hash_handle hh;
+    struct rg_core *core;
+    bool loading;
+    struct rg_account *account;    /* NULL until the store has loaded it */
+    struct rg_snapshot *snapshot;  /* of the account's head; NULL: no roster */
+    struct rg_event *roster_event; /* of snapshot, made when first needed */
+
+    enum rg_link link;
+    uint64_t session;
+    struct rg_upstream_features features;
+    struct rg_op
+        *opener; /* the sign-in whose password the attempt carries; NULL: the token's */
+    uint8_t tag[RG_ID_BYTES];   /* of the password that the attempt or session carries */
+    bool wanted;                /* reopen at once when CLOSING has ended */
+    struct rg_err *attempt_err; /* own: why a bound session was of no use; NULL: none */
+    unsigned failures;          /* attempts since the last live session */
+    bool was_live;              /* since the user object exists */
+    struct rg_early_pushes early;
+    size_t n_early;
+
+    char *token; /* sealed: the newest one seen, for reconnecting */
+    int64_t token_given_s, token_issued_s;
+    uint8_t token_sign_in[RG_ID_BYTES];
+    uint8_t token_tag[RG_ID_BYTES];
+    struct rg_sign_in *sign_ins;
+    size_t n_sign_ins;
+    bool announced;
+
+    struct rg_op_list waiting; /* for the account, the session, or word that it is away */
+    struct rg_op_list
+        verifying;            /* sign-ins whose password is being tried on its own connection */
+    struct rg_op_list writes; /* queued, in order */
+    struct rg_op_list in_flight; /* sent writes */
+    size_t n_in_flight;
+    struct rg_op_list parked; /* long polls */
+    /* The roster get that serves as barrier: those it will answer, and those for the next one.
+     */
+    bool getting;
+    bool sent_ver; /* the get in flight named a version */
+    bool full;     /* the next get must not name one */
+    struct rg_op_list getters, next_getters;
+    int64_t not_found_asked_ms;
+    int64_t full_read_s; /* when the whole roster was last read */
+
+    struct rg_stream_list streams;
+    size_t n_streams;
+    struct rg_bucket write_bucket;
+    struct rg_contact_presence *presences; /* table */
+    size_t n_presences;
+    struct rg_request *requests; /* table: subscription requests */
+    size_t n_requests;
+
+    int64_t last_used_ms;
+    struct rg_timer retry_timer, idle_timer, reread_timer;
+    size_t name_len;
+    char name[]; /* bare JID */
+};
+
+struct rg_core {
+    const struct rg_config *config;
+    struct rg_loop *loop;
+    struct rg_upstream *upstream;
+    struct rg_store *store;
+    const struct rg_keys *keys;
+    struct rg_door *door;
+    struct rg_user *users; /* table */
+    struct rg_throttle *throttle;
+    struct rg_event *greeting; /* `retry:` and a comment: makes proxies forward the head */
+    bool draining;
+    size_t n_writes; /* in flight, of all users */
+    void (*drained)(void *arg);
+    void *drained_arg;
+    void (*stopped)(void *arg);
+    void *stopped_arg;
+    struct rg_timer drain_timer;
+    struct {
+        struct rg_metric *sessions, *streams, *resumed, *snapshots, *collapsed;
+        struct rg_metric *sign_in_failures, *throttled, *reconnects;
+        struct rg_metric *fetch_unchanged, *fetch_full, *fetch_error;
+        struct rg_metric *events, *not_applied, *uncertain;
+    } metrics;
+};
+
+/* ---- core.c */
+void rg_op_finish(struct rg_op *op);                         /* op->err is set: tells http */
+void rg_op_fail(struct rg_op *op, const struct rg_err *err); /* (borrow) err */
+/* Does (again) what the op wants, as far as the user's state allows. */
+void rg_op_run(struct rg_op *op);
+int64_t rg_core_now_s(const struct rg_core *core);
+void rg_core_write_ended(struct rg_core *core);
+
+/* ---- user.c */
+struct rg_user *rg_user_find(struct rg_core *core, const char *name);
+/* Finds or makes; starts loading the account of a new one. NULL: out of memory. */
+struct rg_user *rg_user_obtain(struct rg_core *core, const char *name);
+void rg_user_destroy(struct rg_user *user);
+enum rg_state rg_user_state(const struct rg_user *user);
+bool rg_user_has_roster(const struct rg_user *user);
+/* Parks the op until rg_user_run_waiting, or for wait_ms (-1: no limit of its own). */
+void rg_user_wait(struct rg_user *user, struct rg_op *op, int64_t wait_ms);
+void rg_user_run_waiting(struct rg_user *user);
+void rg_op_list_in(struct rg_op_list *list, struct rg_op *op);
+void rg_op_list_run(struct rg_op_list *list);
+/* Runs the op again, timed_out set, after so long; false (and the op is finished): out of
+ * memory. */
+bool rg_op_time(struct rg_op *op, int64_t after_ms);
+/* Fails all that waits for the session. */
+void rg_user_fail_waiting(struct rg_user *user, const struct rg_err *err);
+/* Rebuilds the snapshot if the version moved and publishes all that the door knows. */
+void rg_user_publish(struct rg_user *user);
+/* Writes the head's token, or "" without a roster. */
+void rg_user_version(const struct rg_user *user, char out[RG_VERSION_SIZE]);
+/* A request with these claims was seen: it counts as use, may bring a newer token, may want
+ * presence. */
+void rg_user_saw(struct rg_user *user, const struct rg_claims *claims, const char *token);
+void rg_user_adopt_token(struct rg_user *user, const struct rg_claims *claims,
+                         const char *token);
+void rg_user_drop_token(struct rg_user *user);
+void rg_user_forget_sign_in(struct rg_user *user, const uint8_t id[RG_ID_BYTES]);
+bool rg_user_wants_presence(const struct rg_user *user);
+bool rg_user_signed_in(const struct rg_user *user); /* a token of it may still be alive */
+bool rg_user_busy(const struct rg_user *user);      /* an op or a stream holds it */
+/* Lets go of the user, on a later turn, if nothing holds it. */
+void rg_user_release_idle(struct rg_user *user);
+
+/* ---- session.c */
+/* Makes sure that a session is there or on its way (unless the retry timer runs). */
+void rg_session_want(struct rg_user *user);
+/* An attempt with a copy of the op's password; rg_signin_attempt_done follows. False: err says
+ * why not, and nothing follows. */
+bool rg_session_open_for(struct rg_user *user, struct rg_op *op, struct rg_err *err);
+void rg_session_close(struct rg_user *user);
+/* The first roster answer is in: the session is live. */
+void rg_session_live(struct rg_user *user);
+/* Bound, but of no use: ends the attempt with err. */
+void rg_session_attempt_failed(struct rg_user *user, const struct rg_err *err);
+/* The stream is thought dead: ends it at once, reconnects. */
+void rg_session_abort(struct rg_user *user);
+void rg_session_announce(struct rg_user *user);
+bool rg_session_timers_init(struct rg_user *user);
+void rg_session_timers_fini(struct rg_user *user);
+/* Tokens that carry the password with this tag are dead from now on. */
+void rg_session_password_dead(struct rg_user *user, const uint8_t tag[RG_ID_BYTES]);
+
+/* ---- replica.c */
+void rg_replica_first_get(struct rg_user *user);
+void rg_replica_push(struct rg_user *user, const struct rg_upstream_push *push);
+void rg_replica_drop_early(struct rg_user *user);
+/* Reads the roster again, in full or with `ver`; the op (may be NULL) is run again with
+ * op->flag set once an answer has come to a get that was sent after this call. The session must
+ * be live. */
+void rg_replica_barrier(struct rg_user *user, struct rg_op *op, bool full);
+/* The session went away: what waits for a get is run again, unanswered. */
+void rg_replica_lost(struct rg_user *user);
+
+/* ---- hub.c */
+void rg_hub_changes(struct rg_user *user, size_t n_changes); /* the journal's last ones */
+void rg_hub_roster(struct rg_user *user);                    /* continuity broke */
+void rg_hub_state(struct rg_user *user, const char *reason);
+void rg_hub_event_take(struct rg_user *user, struct rg_event *event);
+void rg_hub_attach(struct rg_op *op);
+void rg_hub_detach(struct rg_stream *stream);
+/* Says bye to the streams of one sign-in (id), of one password (tag), or all (both NULL). */
+void rg_hub_bye(struct rg_user *user, const uint8_t *id, const uint8_t *tag,
+                enum rg_bye reason);
+void rg_hub_wake_polls(struct rg_user *user);
+
+/* ---- signin.c, read.c, write.c: run an op as far as it gets */
+void rg_signin_run(struct rg_op *op);
+void rg_signin_attempt_done(struct rg_op *op, const struct rg_err *err);
+void rg_session_info_run(struct rg_op *op);
+void rg_renew_run(struct rg_op *op);
+void rg_signout_run(struct rg_op *op);
+void rg_read_run(struct rg_op *op);
+void rg_write_run(struct rg_op *op);
+/* Sends what the window and the order allow. */
+void rg_write_pump(struct rg_user *user);
+void rg_write_saw_push(struct rg_user *user, const char *jid, const struct rg_item *item);
+
+/* ---- presence.c */
+void rg_presence_received(struct rg_user *user, const struct rg_upstream_presence *presence);
+void rg_presence_forget(struct rg_user *user); /* the session ended */
+void rg_presence_roster_moved(struct rg_user *user, const char *jid,
+                              const struct rg_item *item);
+bool rg_presence_asked(const struct rg_user *user, const char *jid); /* a request is open */
+/* What a new stream gets before `sync`. */
+void rg_presence_greet(struct rg_user *user, struct rg_stream *stream);
+
+#endif

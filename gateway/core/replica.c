@@ -1,0 +1,289 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "gateway/base/log.h"
+#include "gateway/core/internal.h"
+
+/* DESIGN: the copy of the server's roster
+ *
+ * Answers and pushes are applied in the order in which they come off the stream (R50). Whatever
+ * changes goes the same way, once: account (version, journal) -> store -> door -> hub. A get
+ * that serves as barrier is shared: an op that asks while one is on its way waits for the next,
+ * as the one under way may have been answered already. */
+
+static void on_answer(void *arg, const struct rg_roster_answer *answer);
+
+static void start_get(struct rg_user *user)
+{
+    struct rg_upstream *up = user->core->upstream;
+    const struct rg_account *account = user->account;
+    const char *ver = NULL;
+    size_t ver_len = 0;
+    struct rg_err err;
+    user->sent_ver = false;
+    if (user->features.roster_versioning) {
+        /* The `ver` of an empty roster is never sent: Prosody gives the same one to "never
+         * written" and to the state after the first change (facts, libstrophe 5). */
+        user->sent_ver = !user->full && account->ver.known && rg_user_has_roster(user) &&
+                         account->roster->n > 0;
+        ver = user->sent_ver ? account->ver.bytes : "";
+        ver_len = user->sent_ver ? account->ver.len : 0;
+    }
+    user->full = false;
+    user->getting = true;
+    if (up->ops->roster_get(up, user->session, ver, ver_len, on_answer, user, &err) != RG_OK) {
+        user->getting = false;
+        rg_session_abort(user);
+    }
+}
+
+void rg_replica_first_get(struct rg_user *user)
+{
+    start_get(user);
+}
+
+void rg_replica_barrier(struct rg_user *user, struct rg_op *op, bool full)
+{
+    user->full = user->full || full;
+    if (op != NULL)
+        rg_op_list_in(user->getting ? &user->next_getters : &user->getters, op);
+    else if (user->getting)
+        return; /* nobody waits: the one under way is as good */
+    if (!user->getting)
+        start_get(user);
+}
+
+void rg_replica_lost(struct rg_user *user)
+{
+    user->getting = false;
+    user->full = false;
+    rg_op_list_run(&user->getters);
+    rg_op_list_run(&user->next_getters);
+}
+
+/* ---- changes, wherever they come from */
+
+static void log_failure(const struct rg_user *user, const char *event, const char *why)
+{
+    char name[RG_LOG_USER_SIZE];
+    rg_log_user(name, user->name);
+    rg_log(RG_LOG_WARN, "core", event, RG_STR("user", name), RG_STR("why", why));
+}
+
+/* The account has moved on: everybody hears of it, the store first. */
+static void spread(struct rg_user *user, size_t n_changes, bool reset)
+{
+    struct rg_store *store = user->core->store;
+    struct rg_account *account = user->account;
+    store->ops->commit(store, account, reset ? SIZE_MAX : n_changes);
+    if (n_changes == 0 && !reset)
+        return;
+    rg_user_publish(user);
+    if (reset)
+        rg_hub_roster(user);
+    else
+        rg_hub_changes(user, n_changes);
+}
+
+static void confirmed(struct rg_user *user)
+{
+    user->account->confirmed_s = rg_core_now_s(user->core);
+    user->account->trusted = true;
+}
+
+static enum rg_code take_full(struct rg_user *user, const struct rg_roster_answer *answer,
+                              struct rg_err *err)
+{
+    struct rg_account *account = user->account;
+    size_t n_changes = 0;
+    bool reset = false;
+    if (rg_account_replace(account, answer->roster, rg_core_now_s(user->core), &n_changes,
+                           &reset) != RG_OK)
+        return rg_fail(err, RG_E_INTERNAL, "out of memory");
+    /* A `ver` that came with no item may be the client's own echo (R14). */
+    bool keep = user->features.roster_versioning && answer->roster->n > 0;
+    rg_account_set_ver(account, keep ? answer->ver : NULL, answer->ver_len);
+    user->full_read_s = rg_core_now_s(user->core);
+    confirmed(user);
+    rg_metric_add(user->core->metrics.fetch_full, 1);
+    spread(user, n_changes, reset);
+    return RG_OK;
+}
+
+static enum rg_code take_answer(struct rg_user *user, const struct rg_roster_answer *answer,
+                                struct rg_err *err)
+{
+    if (answer->err.code == RG_E_XMPP && answer->err.xmpp.condition == RG_XMPP_ITEM_NOT_FOUND) {
+        /* No roster is not an empty roster (API section 2). */
+        bool had = user->account->presence != RG_ROSTER_NOT_FOUND;
+        rg_account_set_not_found(user->account);
+        confirmed(user);
+        spread(user, 0, false);
+        rg_user_publish(user);
+        if (had && user->link == RG_LINK_LIVE)
+            rg_hub_state(user, "roster-not-found");
+        return RG_OK;
+    }
+    if (answer->err.code != RG_OK) {
+        rg_metric_add(user->core->metrics.fetch_error, 1);
+        *err = answer->err;
+        return err->code;
+    }
+    if (!answer->unchanged)
+        return take_full(user, answer, err);
+    if (!user->sent_ver)
+        return rg_fail(err, RG_E_UNREACHABLE,
+                       "the XMPP server called a roster unchanged that it was never told of");
+    rg_metric_add(user->core->metrics.fetch_unchanged, 1);
+    confirmed(user);
+    spread(user, 0, false);
+    return RG_OK;
+}
+
+/* ---- pushes */
+
+/* False: the push was not applied and the session is to end. */
+static bool within_limit(struct rg_user *user, const char *jid, const struct rg_item *item)
+{
+    const struct rg_roster *roster = user->account->roster;
+    size_t limit = (size_t)user->core->config->limits.items;
+    if (item == NULL || roster == NULL || roster->n < limit ||
+        rg_roster_find(roster, jid) != NULL)
+        return true;
+    log_failure(user, "roster-too-large", "a push goes beyond limits.items");
+    return false;
+}
+
+static void apply_push(struct rg_user *user, const char *jid, struct rg_item *item,
+                       const char *ver, size_t ver_len)
+{
+    struct rg_account *account = user->account;
+    bool fresh = account->presence != RG_ROSTER_PRESENT;
+    bool changed = false;
+    if (!within_limit(user, jid, item) ||
+        rg_account_push_take(account, item != NULL ? rg_item_ref(item) : NULL, jid,
+                             rg_core_now_s(user->core), &changed) != RG_OK) {
+        rg_session_abort(user); /* reading anew repairs it */
+        return;
+    }
+    /* Without a `ver`, or with an empty one, what is stored names another state (R48, R49). */
+    bool keep = user->features.roster_versioning && ver_len > 0;
+    rg_account_set_ver(account, keep ? ver : NULL, ver_len);
+    confirmed(user);
+    bool reset = fresh && account->presence == RG_ROSTER_PRESENT;
+    rg_presence_roster_moved(user, jid, item);
+    spread(user, changed ? 1 : 0, reset);
+    rg_write_saw_push(user, jid, item);
+}
+
+static void keep_early(struct rg_user *user, const struct rg_upstream_push *push)
+{
+    size_t len = strlen(push->jid);
+    struct rg_early_push *early = NULL;
+    if (user->n_early < RG_EARLY_PUSHES_MAX)
+        early = calloc(1, sizeof(*early) + len + 1);
+    if (early != NULL && push->ver != NULL) {
+        early->ver = malloc(push->ver_len + 1);
+        if (early->ver == NULL) {
+            free(early);
+            early = NULL;
+        } else {
+            memcpy(early->ver, push->ver, push->ver_len);
+            early->ver[push->ver_len] = '\0';
+            early->ver_len = push->ver_len;
+        }
+    }
+    if (early == NULL) {
+        rg_session_abort(user);
+        return;
+    }
+    memcpy(early->jid, push->jid, len);
+    early->item = push->item != NULL ? rg_item_ref(push->item) : NULL;
+    STAILQ_INSERT_TAIL(&user->early, early, link);
+    user->n_early++;
+}
+
+static void early_free(struct rg_early_push *early)
+{
+    rg_item_unref(early->item);
+    free(early->ver);
+    free(early);
+}
+
+static void apply_early(struct rg_user *user)
+{
+    struct rg_early_push *early;
+    while ((early = STAILQ_FIRST(&user->early)) != NULL) {
+        STAILQ_REMOVE_HEAD(&user->early, link);
+        user->n_early--;
+        apply_push(user, early->jid, early->item, early->ver, early->ver_len);
+        early_free(early);
+    }
+}
+
+void rg_replica_drop_early(struct rg_user *user)
+{
+    struct rg_early_push *early;
+    while ((early = STAILQ_FIRST(&user->early)) != NULL) {
+        STAILQ_REMOVE_HEAD(&user->early, link);
+        early_free(early);
+    }
+    user->n_early = 0;
+}
+
+void rg_replica_push(struct rg_user *user, const struct rg_upstream_push *push)
+{
+    if (user->link == RG_LINK_OPENING || user->link == RG_LINK_LOADING)
+        keep_early(user, push); /* after the first result (R52) */
+    else
+        apply_push(user, push->jid, push->item, push->ver, push->ver_len);
+}
+
+/* ---- answers */
+
+static void answer_getters(struct rg_user *user, bool ok)
+{
+    struct rg_op_list now = TAILQ_HEAD_INITIALIZER(now);
+    struct rg_op *op;
+    TAILQ_CONCAT(&now, &user->getters, link);
+    TAILQ_CONCAT(&user->getters, &user->next_getters, link);
+    TAILQ_FOREACH(op, &user->getters, link)
+    {
+        op->list = &user->getters;
+    }
+    TAILQ_FOREACH(op, &now, link)
+    {
+        op->list = &now;
+        op->flag = ok;
+        op->timed_out = op->timed_out || !ok;
+    }
+    if (!TAILQ_EMPTY(&user->getters) && user->link == RG_LINK_LIVE)
+        start_get(user);
+    while ((op = TAILQ_FIRST(&now)) != NULL)
+        rg_op_run(op);
+}
+
+static void on_answer(void *arg, const struct rg_roster_answer *answer)
+{
+    struct rg_user *user = arg;
+    struct rg_err err = RG_ERR_INIT;
+    user->getting = false;
+    if (user->link != RG_LINK_LOADING && user->link != RG_LINK_LIVE)
+        return; /* closing: what waits is run again when it is closed */
+    enum rg_code code = take_answer(user, answer, &err);
+    if (code != RG_OK)
+        log_failure(user, "roster-get-failed", err.text);
+    if (user->link == RG_LINK_LOADING) {
+        if (code != RG_OK) {
+            rg_session_attempt_failed(user, &err);
+            return;
+        }
+        apply_early(user);
+        rg_session_live(user);
+        return;
+    }
+    if (code == RG_OK || code == RG_E_XMPP)
+        answer_getters(user, code == RG_OK);
+    else
+        rg_session_abort(user); /* no answer, or nonsense: the stream is not to be trusted */
+}

@@ -1,0 +1,323 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "gateway/core/internal.h"
+
+/* DESIGN: writes (DESIGN section 5)
+ *
+ *   NEW -> QUEUED -> SENT ---- result, push seen (in either order) -----------------> done
+ *                      |                                                     ^
+ *                      +-- result --> GRACE -- push ------------------------>|
+ *                                       |                                    |
+ *                                       +-- 100 ms --> BARRIER -- answer ----+
+ *
+ * A result alone proves nothing (R32): the answer is given when the change is visible in what
+ * this process serves. Writes of one account keep their order; a second one to the same JID
+ * waits for the first, so conditions are judged one after another.
+ *
+ * op->flag: SENT and GRACE: the push was seen; BARRIER: the get was answered. */
+
+enum stage { NEW, QUEUED, SENT, GRACE, BARRIER };
+enum { AWAY_RETRY_S = 1 };
+
+/* ---- ends */
+
+static void finish(struct rg_op *op)
+{
+    struct rg_user *user = op->user;
+    struct rg_core *core = op->core;
+    bool sent = op->stage >= SENT;
+    rg_op_finish(op);
+    if (sent)
+        rg_core_write_ended(core);
+    rg_write_pump(user);
+}
+
+static void finish_as(struct rg_op *op, enum rg_code code, const char *text)
+{
+    (void)rg_fail(&op->err, code, "%s", text);
+    if (code == RG_E_UNREACHABLE)
+        op->err.retry_after_s = AWAY_RETRY_S;
+    finish(op);
+}
+
+static bool shows_it(const struct rg_op *op, const struct rg_item *item)
+{
+    if (op->kind == RG_OP_REMOVE)
+        return item == NULL;
+    return item != NULL &&
+           rg_item_has(item, op->in.name, (const char *const *)op->in.groups, op->in.n_groups);
+}
+
+/* Servers may rewrite what they store (R34): what differs from before is an answer, too. */
+static bool stored_otherwise(const struct rg_op *op, const struct rg_item *item)
+{
+    return op->kind != RG_OP_REMOVE && item != NULL &&
+           (op->before == NULL || !rg_item_equal(op->before, item));
+}
+
+static void complete(struct rg_op *op)
+{
+    struct rg_item *item = rg_roster_find(op->user->account->roster, op->in.jid);
+    bool by_push = op->stage != BARRIER;
+    if (!shows_it(op, item) && !stored_otherwise(op, item) &&
+        !(by_push && (item != NULL || op->kind == RG_OP_REMOVE))) {
+        rg_metric_add(op->core->metrics.not_applied, 1);
+        finish_as(op, RG_E_NOT_APPLIED,
+                  "the XMPP server confirmed the change, but its roster does not show it");
+        return;
+    }
+    op->out.created = op->before == NULL;
+    op->out.item = item != NULL ? rg_item_ref(item) : NULL;
+    finish(op);
+}
+
+/* ---- judging and sending */
+
+static bool unchanged_since(const struct rg_account *account, const struct rg_item *item,
+                            const struct rg_version *since)
+{
+    size_t index;
+    if (account->epoch != since->epoch)
+        return false;
+    if (rg_stamp_equal(item->changed, since->at))
+        return true;
+    return rg_account_since(account, since, &index) && item->changed.seq <= since->at.seq;
+}
+
+static bool condition_holds(const struct rg_op *op, const struct rg_item *item)
+{
+    const struct rg_condition_in *condition = &op->in.condition;
+    if (condition->if_none_match_any && item != NULL)
+        return false;
+    if (!condition->if_match)
+        return true;
+    if (item == NULL)
+        return false;
+    if (condition->if_match_any)
+        return true;
+    for (size_t i = 0; i < condition->n_versions; i++)
+        if (unchanged_since(op->user->account, item, &condition->versions[i]))
+            return true;
+    return false;
+}
+
+static char **copy_groups(const struct rg_item *item)
+{
+    char **groups = calloc(item->n_groups + 1, sizeof(char *));
+    for (size_t i = 0; groups != NULL && i < item->n_groups; i++) {
+        groups[i] = strdup(item->groups[i]);
+        if (groups[i] != NULL)
+            continue;
+        while (i-- > 0)
+            free(groups[i]);
+        free(groups);
+        return NULL;
+    }
+    return groups;
+}
+
+/* A set carries the whole item: what the patch does not name is sent again (R28). */
+static bool merge_patch(struct rg_op *op, const struct rg_item *item)
+{
+    if (!op->in.name_set && item->name != NULL) {
+        op->in.name = strdup(item->name);
+        if (op->in.name == NULL)
+            return false;
+    }
+    if (!op->in.groups_set) {
+        op->in.groups = copy_groups(item);
+        if (op->in.groups == NULL)
+            return false;
+        op->in.n_groups = item->n_groups;
+    }
+    return true;
+}
+
+/* What can be said before anything is sent; RG_OK: send it. */
+static enum rg_code judge(struct rg_op *op, struct rg_item *item)
+{
+    if (!condition_holds(op, item))
+        return rg_fail(&op->err, RG_E_VERSION_MISMATCH,
+                       item == NULL ? "the item is not there"
+                                    : "the item is there or has changed since");
+    if (item == NULL && op->kind != RG_OP_PUT)
+        return rg_fail(&op->err, RG_E_ITEM_NOT_FOUND, "%.200s is not in the roster",
+                       op->in.jid);
+    if (op->kind == RG_OP_PATCH && !merge_patch(op, item))
+        return rg_fail(&op->err, RG_E_INTERNAL, "out of memory");
+    return RG_OK;
+}
+
+static void on_result(void *arg, const struct rg_err *err)
+{
+    struct rg_op *op = arg;
+    struct rg_user *user = op->user;
+    user->n_in_flight--;
+    if (err->code == RG_OK && op->flag) {
+        complete(op);
+    } else if (err->code == RG_OK) {
+        op->stage = GRACE;
+        (void)rg_op_time(op, RG_PUSH_GRACE_MS);
+    } else if (err->code == RG_E_XMPP) {
+        /* The server does not have what is cached here: read it again. */
+        if (err->xmpp.condition == RG_XMPP_ITEM_NOT_FOUND && user->link == RG_LINK_LIVE)
+            rg_replica_barrier(user, NULL, true);
+        op->err = *err;
+        finish(op);
+    } else if (err->code == RG_E_UNCERTAIN) {
+        rg_metric_add(op->core->metrics.uncertain, 1);
+        op->err = *err;
+        finish(op);
+        rg_session_abort(user); /* read again over a new stream */
+    } else {
+        op->err = *err;
+        if (op->err.retry_after_s == 0 && op->err.code == RG_E_UNREACHABLE)
+            op->err.retry_after_s = AWAY_RETRY_S;
+        finish(op);
+    }
+}
+
+static enum rg_code send_iq(struct rg_op *op)
+{
+    struct rg_user *user = op->user;
+    struct rg_upstream *up = op->core->upstream;
+    if (op->kind == RG_OP_REMOVE)
+        return up->ops->item_remove(up, user->session, op->in.jid, on_result, op, &op->err);
+    return up->ops->item_set(up, user->session, op->in.jid, op->in.name,
+                             (const char *const *)op->in.groups, op->in.n_groups, on_result, op,
+                             &op->err);
+}
+
+static void start(struct rg_op *op)
+{
+    struct rg_user *user = op->user;
+    struct rg_item *item =
+        rg_user_has_roster(user) ? rg_roster_find(user->account->roster, op->in.jid) : NULL;
+    op->before = item != NULL ? rg_item_ref(item) : NULL;
+    op->flag = false;
+    if (judge(op, item) != RG_OK || send_iq(op) != RG_OK) {
+        rg_op_finish(op);
+        return;
+    }
+    op->stage = SENT;
+    rg_op_list_in(&user->in_flight, op);
+    user->n_in_flight++;
+    op->core->n_writes++;
+}
+
+static bool list_has_jid(const struct rg_op_list *list, const char *jid)
+{
+    const struct rg_op *op;
+    TAILQ_FOREACH(op, list, link)
+    {
+        if (op->stage >= SENT && op->in.jid != NULL && strcmp(op->in.jid, jid) == 0)
+            return true;
+    }
+    return false;
+}
+
+void rg_write_pump(struct rg_user *user)
+{
+    struct rg_op *op;
+    while (user->link == RG_LINK_LIVE && user->n_in_flight < RG_IQ_WINDOW &&
+           (op = TAILQ_FIRST(&user->writes)) != NULL) {
+        if (list_has_jid(&user->in_flight, op->in.jid) ||
+            list_has_jid(&user->getters, op->in.jid) ||
+            list_has_jid(&user->next_getters, op->in.jid))
+            return;
+        TAILQ_REMOVE(&user->writes, op, link);
+        op->list = NULL;
+        start(op);
+    }
+}
+
+void rg_write_saw_push(struct rg_user *user, const char *jid, const struct rg_item *item)
+{
+    struct rg_op *op;
+    struct rg_op *next;
+    for (op = TAILQ_FIRST(&user->in_flight); op != NULL; op = next) {
+        next = TAILQ_NEXT(op, link);
+        if (strcmp(op->in.jid, jid) != 0 || !shows_it(op, item))
+            continue;
+        op->flag = true;
+        if (op->stage == GRACE)
+            complete(op);
+        return; /* one write per JID is in flight */
+    }
+}
+
+/* ---- running */
+
+static enum rg_code accept_new(struct rg_op *op)
+{
+    struct rg_user *user = op->user;
+    int64_t rate = op->core->config->limits.writes_user;
+    bool own = strcmp(op->in.jid, user->name) == 0;
+    /* ejabberd lets one's own JID into the roster: then it may be deleted. */
+    bool there = rg_user_has_roster(user) && rg_roster_find(user->account->roster, op->in.jid);
+    if (own && !(op->kind == RG_OP_REMOVE && there))
+        return rg_fail(&op->err, RG_E_SELF_CONTACT, "your own JID cannot be a contact");
+    if (!rg_bucket_take(&user->write_bucket, rate, rg_loop_now_ms(op->core->loop))) {
+        (void)rg_fail(&op->err, RG_E_RATE, "more than %lld writes a second", (long long)rate);
+        op->err.retry_after_s = 1;
+        return RG_E_RATE;
+    }
+    return RG_OK;
+}
+
+static void queue(struct rg_op *op)
+{
+    struct rg_user *user = op->user;
+    rg_session_want(user);
+    switch (user->link) {
+    case RG_LINK_LIVE:
+        rg_op_list_in(&user->writes, op);
+        rg_write_pump(user);
+        return;
+    case RG_LINK_OPENING:
+    case RG_LINK_LOADING:
+    case RG_LINK_CLOSING:
+        rg_user_wait(user, op, -1);
+        return;
+    case RG_LINK_WAITING:
+    case RG_LINK_DOWN:
+        finish_as(op, RG_E_UNREACHABLE, "the XMPP server is away; nothing was sent");
+        return;
+    }
+}
+
+void rg_write_run(struct rg_op *op)
+{
+    struct rg_user *user = op->user;
+    switch ((enum stage)op->stage) {
+    case NEW:
+        if (accept_new(op) != RG_OK) {
+            rg_op_finish(op);
+            return;
+        }
+        op->stage = QUEUED;
+        queue(op);
+        return;
+    case QUEUED:
+        queue(op);
+        return;
+    case SENT:
+        abort(); /* only its result moves it */
+    case GRACE:
+        if (user->link != RG_LINK_LIVE)
+            break;
+        op->stage = BARRIER;
+        op->flag = false;
+        op->timed_out = false;
+        rg_replica_barrier(user, op, false);
+        return;
+    case BARRIER:
+        if (!op->flag)
+            break;
+        complete(op);
+        return;
+    }
+    rg_metric_add(op->core->metrics.uncertain, 1);
+    finish_as(op, RG_E_UNCERTAIN, "the session ended before the change could be seen");
+}
