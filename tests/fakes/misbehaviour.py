@@ -162,3 +162,13 @@ def endless(session, megabytes):
 
 def many_items(n, prefix="user", domain="example.net"):
     return [Item(f"{prefix}{i:05d}@{domain}", f"Name {i}", ["Many"], "both") for i in range(n)]
+
+
+def raw_stream_error(condition):
+    """A stream error instead of the features."""
+    def hook(session, _attributes):
+        session.write("<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='%s'"
+                      " version='1.0' id='x' from='%s'>" % (STREAM, session.server.domain))
+        session.stream_error(condition)
+        return True
+    return hook
