@@ -463,7 +463,9 @@ class Checker:
                 jid = data["item"]["jid"] if "item" in data else data["jid"]
                 parts = split(record["id"])
                 canon = self.canons.get((record["u"], parts[0])) if parts else None
-                place = canon.places.get(parts[1]) if canon else None
+                # Under a reused id another change may stand: it says nothing about this JID.
+                known = canon is not None and canon.changes[parts[1]][0] == jid
+                place = canon.places.get(parts[1]) if known else None
                 yield {"u": record["u"], "s": None, "e": record["t"], "ver": record["id"],
                        "raise": {jid: place}}
             elif record["k"] == "op" and record["op"] in READS | WRITES and record.get("hver"):
