@@ -53,11 +53,11 @@ void rg_op_fail(struct rg_op *op, const struct rg_err *err)
     rg_op_finish(op);
 }
 
-/* Is the sign-in still good? SIGN_IN has none yet; what has begun is not stopped. */
+/* Is the sign-in still good? SIGN_IN has none yet; a write that has begun is not stopped. */
 static bool admit(struct rg_op *op)
 {
     const struct rg_account *account = op->user->account;
-    if (op->kind == RG_OP_SIGN_IN || op->stage != 0)
+    if (op->kind == RG_OP_SIGN_IN || (op->stage != 0 && op->kind != RG_OP_CHANGES))
         return true;
     enum rg_code code = rg_ends_check(account->ends, account->n_ends, &op->claims);
     if (code == RG_OK)

@@ -105,9 +105,12 @@ void rg_hub_roster(struct rg_user *user)
 
 void rg_hub_state(struct rg_user *user, const char *reason)
 {
-    if (TAILQ_EMPTY(&user->streams))
-        return;
-    rg_hub_event_take(user, rg_event_session(rg_user_state(user), reason));
+    enum rg_state state = rg_user_state(user);
+    bool not_found = user->account->presence == RG_ROSTER_NOT_FOUND;
+    bool news = state != user->told || not_found;
+    user->told = state;
+    if (news && !TAILQ_EMPTY(&user->streams))
+        rg_hub_event_take(user, rg_event_session(state, reason));
 }
 
 /* ---- long polls */

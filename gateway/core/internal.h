@@ -15,6 +15,7 @@ enum {
     RG_IQ_WINDOW = 16,          /* IQs of one session in flight (DESIGN section 5) */
     RG_PUSH_GRACE_MS = 100,     /* after a result, before the barrier get */
     RG_STALE_AFTER_MS = 2000,   /* a read with a cached roster waits so long for a session */
+    RG_SIGN_INS_MAX = 32,       /* of one user, remembered: they matter for reconnecting only */
     RG_EARLY_PUSHES_MAX = 1000, /* pushes before the first result; more ends the session */
     RG_REREAD_S = 6 * 3600,     /* +- 50 % */
     RG_REREAD_FULL_S = 24 * 3600
@@ -43,11 +44,13 @@ struct rg_stream {
 };
 TAILQ_HEAD(rg_stream_list, rg_stream);
 
-/* A sign-in of a user that this process has seen and that is not over. */
+/* A sign-in of a user that this process has seen and that is not over, by its newest token. */
 struct rg_sign_in {
     uint8_t id[RG_ID_BYTES];
-    int64_t expires_s;
+    uint8_t password_tag[RG_ID_BYTES];
+    int64_t given_s, issued_s, expires_s;
     bool listen;
+    char *token; /* own, sealed; NULL when out of memory: the next request brings it again */
 };
 
 /* A push that came before the first roster result (R52). */
@@ -96,10 +99,6 @@ struct rg_user {
     struct rg_early_pushes early;
     size_t n_early;
 
-    char *token; /* sealed: the newest one seen, for reconnecting */
-    int64_t token_given_s, token_issued_s;
-    uint8_t token_sign_in[RG_ID_BYTES];
-    uint8_t token_tag[RG_ID_BYTES];
     struct rg_sign_in *sign_ins;
     size_t n_sign_ins;
     bool announced;
@@ -191,10 +190,10 @@ void rg_user_version(const struct rg_user *user, char out[RG_VERSION_SIZE]);
 /* A request with these claims was seen: it counts as use, may bring a newer token, may want
  * presence. */
 void rg_user_saw(struct rg_user *user, const struct rg_claims *claims, const char *token);
-void rg_user_adopt_token(struct rg_user *user, const struct rg_claims *claims,
-                         const char *token);
-void rg_user_drop_token(struct rg_user *user);
-void rg_user_forget_sign_in(struct rg_user *user, const uint8_t id[RG_ID_BYTES]);
+/* The sign-in whose token is to open the session: the newest. NULL: none is known. */
+const struct rg_sign_in *rg_user_newest(const struct rg_user *user);
+/* Forgets the sign-ins with this id, or with this password, or all (both NULL). */
+void rg_user_forget(struct rg_user *user, const uint8_t *id, const uint8_t *password_tag);
 bool rg_user_wants_presence(const struct rg_user *user);
 bool rg_user_signed_in(const struct rg_user *user); /* a token of it may still be alive */
 bool rg_user_busy(const struct rg_user *user);      /* an op or a stream holds it */

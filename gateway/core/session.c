@@ -38,7 +38,7 @@ static void schedule_retry(struct rg_user *user)
 static void fall_back(struct rg_user *user)
 {
     user->link = RG_LINK_DOWN;
-    if (user->token != NULL && rg_user_signed_in(user) && !user->core->draining)
+    if (rg_user_newest(user) != NULL && !user->core->draining)
         schedule_retry(user);
 }
 
@@ -166,16 +166,17 @@ bool rg_session_open_for(struct rg_user *user, struct rg_op *op, struct rg_err *
 static void open_with_token(struct rg_user *user)
 {
     struct rg_err err = RG_ERR_INIT;
+    const struct rg_sign_in *newest = rg_user_newest(user);
     struct rg_secret *password =
-        user->token == NULL
+        newest == NULL
             ? NULL
-            : rg_token_password(user->core->keys, user->token, strlen(user->token));
+            : rg_token_password(user->core->keys, newest->token, strlen(newest->token));
     if (password == NULL) {
         user->link = RG_LINK_DOWN;
         return;
     }
     rg_metric_add(user->core->metrics.reconnects, 1);
-    if (open_take(user, password, user->token_tag, &err) == RG_OK)
+    if (open_take(user, password, newest->password_tag, &err) == RG_OK)
         return;
     log_closed(user, user->link, &err);
     user->failures++;
@@ -230,6 +231,8 @@ void rg_session_live(struct rg_user *user)
         rg_signin_attempt_done(opener, NULL);
     rg_user_run_waiting(user);
     rg_write_pump(user);
+    if (!rg_user_signed_in(user))
+        rg_session_close(user); /* all signed out while it was opening */
 }
 
 /* ---- ending */
@@ -292,10 +295,10 @@ void rg_session_password_dead(struct rg_user *user, const uint8_t tag[RG_ID_BYTE
     memcpy(end.id, tag, RG_ID_BYTES);
     if (rg_account_end(user->account, &end, now_s) == RG_OK)
         core->store->ops->end(core->store, user->account, &end, end_recorded, NULL);
-    if (user->token != NULL && memcmp(user->token_tag, end.id, RG_ID_BYTES) == 0)
-        rg_user_drop_token(user);
+    rg_user_forget(user, NULL, end.id);
     rg_user_publish(user);
     rg_hub_bye(user, NULL, end.id, RG_BYE_CREDENTIALS);
+    rg_hub_wake_polls(user); /* those of the dead tokens end */
 }
 
 /* ---- presence, idleness, regular reading */

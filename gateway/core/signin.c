@@ -104,31 +104,28 @@ static int64_t given_now(const struct rg_user *user)
     return given_s;
 }
 
-static void replace_password(struct rg_user *user, const uint8_t old_tag[RG_ID_BYTES],
-                             const uint8_t tag[RG_ID_BYTES])
-{
-    uint8_t old[RG_ID_BYTES];
-    memcpy(old, old_tag, RG_ID_BYTES);
-    if (memcmp(old, tag, RG_ID_BYTES) != 0)
-        rg_session_password_dead(user, old);
-}
-
 /* The server accepts this password: what carries another one is dead, and this one is not. */
 static void settle_passwords(struct rg_user *user, const uint8_t tag[RG_ID_BYTES])
 {
     struct rg_store *store = user->core->store;
-    replace_password(user, user->tag, tag);
+    uint8_t old[RG_ID_BYTES];
+    for (size_t i = user->n_sign_ins; i-- > 0;) {
+        if (i >= user->n_sign_ins ||
+            memcmp(user->sign_ins[i].password_tag, tag, RG_ID_BYTES) == 0)
+            continue;
+        memcpy(old, user->sign_ins[i].password_tag, RG_ID_BYTES);
+        rg_session_password_dead(user, old); /* forgets all sign-ins that carry it */
+    }
+    memcpy(old, user->tag, RG_ID_BYTES);
     memcpy(user->tag, tag, RG_ID_BYTES);
-    if (user->token != NULL)
-        replace_password(user, user->token_tag, tag);
+    if (memcmp(old, tag, RG_ID_BYTES) != 0)
+        rg_session_password_dead(user, old); /* its sign-ins may be known elsewhere only */
     if (rg_account_revive_password(user->account, tag)) {
         store->ops->revive(store, user->account);
         rg_user_publish(user);
     }
 }
 
-/* The opener's password went to the upstream; the token needs it once more, so a copy was kept.
- */
 static void succeeded(struct rg_op *op)
 {
     struct rg_user *user = op->user;
@@ -336,15 +333,12 @@ void rg_signout_run(struct rg_op *op)
         rg_op_finish(op);
         return;
     }
-    if (op->in.all) {
-        user->n_sign_ins = 0;
-        rg_user_drop_token(user);
-        rg_session_announce(user);
-    } else {
-        rg_user_forget_sign_in(user, op->claims.sign_in);
-    }
+    const uint8_t *id = op->in.all ? NULL : op->claims.sign_in;
+    rg_user_forget(user, id, NULL);
+    rg_session_announce(user);
     rg_user_publish(user);
-    rg_hub_bye(user, op->in.all ? NULL : op->claims.sign_in, NULL, RG_BYE_SIGNED_OUT);
+    rg_hub_bye(user, id, NULL, RG_BYE_SIGNED_OUT);
+    rg_hub_wake_polls(user); /* those of the ended sign-ins end */
     if (!rg_user_signed_in(user))
         rg_session_close(user);
     rg_op_list_in(&user->verifying, op);

@@ -56,6 +56,7 @@ struct rg_user *rg_user_obtain(struct rg_core *core, const char *name)
     user->name_len = len;
     memcpy(user->name, name, len);
     user->last_used_ms = rg_loop_now_ms(core->loop);
+    user->told = RG_STATE_OFFLINE;
     init_lists(user);
     if (!rg_session_timers_init(user)) {
         free(user);
@@ -83,7 +84,7 @@ void rg_user_destroy(struct rg_user *user)
     rg_door_remove(core->door, user->name);
     rg_replica_drop_early(user);
     rg_presence_forget(user);
-    rg_user_drop_token(user);
+    rg_user_forget(user, NULL, NULL);
     rg_snapshot_unref(user->snapshot);
     rg_event_unref(user->roster_event);
     if (user->account != NULL)
@@ -214,31 +215,58 @@ void rg_user_publish(struct rg_user *user)
 
 /* ---- sign-ins and tokens */
 
-void rg_user_drop_token(struct rg_user *user)
+static void wipe_token(struct rg_sign_in *sign_in)
 {
-    if (user->token != NULL)
-        rg_wipe(user->token, strlen(user->token));
-    free(user->token);
-    user->token = NULL;
+    if (sign_in->token != NULL)
+        rg_wipe(sign_in->token, strlen(sign_in->token));
+    free(sign_in->token);
+    sign_in->token = NULL;
 }
 
-void rg_user_adopt_token(struct rg_user *user, const struct rg_claims *claims,
-                         const char *token)
+static void drop_sign_in(struct rg_user *user, size_t i)
 {
-    bool newer =
-        user->token == NULL || claims->given_s > user->token_given_s ||
-        (claims->given_s == user->token_given_s && claims->issued_s > user->token_issued_s);
-    if (!newer || token == NULL)
+    wipe_token(&user->sign_ins[i]);
+    user->sign_ins[i] = user->sign_ins[--user->n_sign_ins];
+}
+
+void rg_user_forget(struct rg_user *user, const uint8_t *id, const uint8_t *password_tag)
+{
+    for (size_t i = user->n_sign_ins; i-- > 0;) {
+        const struct rg_sign_in *known = &user->sign_ins[i];
+        if ((id == NULL || memcmp(known->id, id, RG_ID_BYTES) == 0) &&
+            (password_tag == NULL ||
+             memcmp(known->password_tag, password_tag, RG_ID_BYTES) == 0))
+            drop_sign_in(user, i);
+    }
+}
+
+const struct rg_sign_in *rg_user_newest(const struct rg_user *user)
+{
+    const struct rg_sign_in *newest = NULL;
+    int64_t now_s = rg_core_now_s(user->core);
+    for (size_t i = 0; i < user->n_sign_ins; i++) {
+        const struct rg_sign_in *known = &user->sign_ins[i];
+        if (known->token != NULL && known->expires_s > now_s &&
+            (newest == NULL || known->given_s > newest->given_s ||
+             (known->given_s == newest->given_s && known->issued_s > newest->issued_s)))
+            newest = known;
+    }
+    return newest;
+}
+
+static void make_room(struct rg_user *user)
+{
+    int64_t now_s = rg_core_now_s(user->core);
+    size_t soonest = 0;
+    for (size_t i = user->n_sign_ins; i-- > 0;)
+        if (user->sign_ins[i].expires_s <= now_s)
+            drop_sign_in(user, i);
+    if (user->n_sign_ins < RG_SIGN_INS_MAX)
         return;
-    char *copy = strdup(token);
-    if (copy == NULL)
-        return; /* the old one, or the next request's, serves as well */
-    rg_user_drop_token(user);
-    user->token = copy;
-    user->token_given_s = claims->given_s;
-    user->token_issued_s = claims->issued_s;
-    memcpy(user->token_sign_in, claims->sign_in, RG_ID_BYTES);
-    memcpy(user->token_tag, claims->password_tag, RG_ID_BYTES);
+    for (size_t i = 1; i < user->n_sign_ins; i++)
+        if (user->sign_ins[i].expires_s < user->sign_ins[soonest].expires_s)
+            soonest = i;
+    drop_sign_in(user, soonest);
 }
 
 static struct rg_sign_in *find_sign_in(struct rg_user *user, const uint8_t *id)
@@ -249,47 +277,36 @@ static struct rg_sign_in *find_sign_in(struct rg_user *user, const uint8_t *id)
     return NULL;
 }
 
-static void drop_expired(struct rg_user *user)
+static struct rg_sign_in *add_sign_in(struct rg_user *user, const struct rg_claims *claims)
 {
-    int64_t now_s = rg_core_now_s(user->core);
-    size_t kept = 0;
-    for (size_t i = 0; i < user->n_sign_ins; i++)
-        if (user->sign_ins[i].expires_s > now_s)
-            user->sign_ins[kept++] = user->sign_ins[i];
-    user->n_sign_ins = kept;
+    make_room(user);
+    struct rg_sign_in *grown = realloc(user->sign_ins, (user->n_sign_ins + 1) * sizeof(*grown));
+    if (grown == NULL)
+        return NULL;
+    user->sign_ins = grown;
+    struct rg_sign_in *added = &grown[user->n_sign_ins++];
+    *added = (struct rg_sign_in){.given_s = claims->given_s};
+    memcpy(added->id, claims->sign_in, RG_ID_BYTES);
+    memcpy(added->password_tag, claims->password_tag, RG_ID_BYTES);
+    return added;
 }
 
 void rg_user_saw(struct rg_user *user, const struct rg_claims *claims, const char *token)
 {
     user->last_used_ms = rg_loop_now_ms(user->core->loop);
-    rg_user_adopt_token(user, claims, token);
     struct rg_sign_in *known = find_sign_in(user, claims->sign_in);
-    if (known == NULL) {
-        drop_expired(user);
-        struct rg_sign_in *grown =
-            realloc(user->sign_ins, (user->n_sign_ins + 1) * sizeof(*grown));
-        if (grown == NULL)
-            return; /* it only decides about presence, and comes again with each request */
-        user->sign_ins = grown;
-        known = &grown[user->n_sign_ins++];
-        *known = (struct rg_sign_in){.expires_s = 0};
-        memcpy(known->id, claims->sign_in, RG_ID_BYTES);
-    }
+    if (known == NULL)
+        known = add_sign_in(user, claims);
     /* Of several tokens of a sign-in the newest says what is wanted. */
-    if (claims->expires_s >= known->expires_s) {
-        known->expires_s = claims->expires_s;
-        known->listen = claims->presence == RG_TOKEN_LISTEN;
+    if (known == NULL || (known->token != NULL && claims->issued_s < known->issued_s))
+        return;
+    if (known->token == NULL || claims->issued_s > known->issued_s) {
+        wipe_token(known);
+        known->token = strdup(token);
     }
-    rg_session_announce(user);
-}
-
-void rg_user_forget_sign_in(struct rg_user *user, const uint8_t id[RG_ID_BYTES])
-{
-    struct rg_sign_in *known = find_sign_in(user, id);
-    if (known != NULL)
-        *known = user->sign_ins[--user->n_sign_ins];
-    if (user->token != NULL && memcmp(user->token_sign_in, id, RG_ID_BYTES) == 0)
-        rg_user_drop_token(user);
+    known->issued_s = claims->issued_s;
+    known->expires_s = claims->expires_s;
+    known->listen = claims->presence == RG_TOKEN_LISTEN;
     rg_session_announce(user);
 }
 
