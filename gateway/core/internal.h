@@ -96,6 +96,7 @@ struct rg_user {
     struct rg_err *attempt_err; /* own: why a bound session was of no use; NULL: none */
     unsigned failures;          /* attempts since the last live session */
     bool was_live;              /* since the user object exists */
+    enum rg_state told;         /* the state that streams know */
     struct rg_early_pushes early;
     size_t n_early;
 

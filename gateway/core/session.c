@@ -289,6 +289,10 @@ void rg_session_password_dead(struct rg_user *user, const uint8_t tag[RG_ID_BYTE
 {
     struct rg_core *core = user->core;
     int64_t now_s = rg_core_now_s(core);
+    for (size_t i = 0; i < user->account->n_ends; i++)
+        if (user->account->ends[i].kind == RG_END_PASSWORD &&
+            memcmp(user->account->ends[i].id, tag, RG_ID_BYTES) == 0)
+            return; /* known already */
     struct rg_end end = {.kind = RG_END_PASSWORD,
                          .at_s = now_s,
                          .until_s = now_s + core->config->session.max_age_ms / 1000};
