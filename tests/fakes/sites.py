@@ -46,6 +46,10 @@ class ProsodySite(Site):
     def account(self, roster=()):
         return self.server.account(roster=list(roster) or None)
 
+    def set_roster(self, jid, roster):
+        """Before the first sign-in of the account."""
+        self.server.add(jid.partition("@")[0], roster=roster)
+
 
 class FakeSite(Site):
     kind = "fake"
@@ -53,7 +57,10 @@ class FakeSite(Site):
 
     def account(self, roster=()):
         name = f"juliet-{next(self._numbers)}"
-        self.server.add(name, items=None if roster is None else [
+        self.set_roster(name, roster)
+        return f"{name}@{self.server.domain}"
+
+    def set_roster(self, jid, roster):
+        self.server.add(jid.partition("@")[0], items=None if roster is None else [
             Item(i["jid"], i.get("name"), i.get("groups", ()), i.get("subscription", "none"),
                  i.get("ask"), i.get("approved")) for i in roster])
-        return f"{name}@{self.server.domain}"

@@ -244,8 +244,10 @@ class Session(XmlStream):
             return self.error(element, "bad-request", "modify")
         jid, account = items[0].get("jid"), self.account
         if items[0].get("subscription") == "remove":
-            if account.remove(jid) is None:
+            removed = account.remove(jid)
+            if removed is None:
                 return self.error(element, "item-not-found", "modify")
+            self.server.unsubscribe_removed(self.bare, removed)
             pushed = removal(jid)
         else:
             groups = [group.text or "" for group in items[0].findall(tag("group", ROSTER))]
@@ -451,6 +453,13 @@ class FakeServer:
         if pushed is not None:
             self.push_now(session.user, pushed)
         self._receive(me, to, kind)
+
+    def unsubscribe_removed(self, owner, removed):
+        """RFC 6121 2.5.2 and 2.5.3: the server itself ends both directions."""
+        if removed.subscription in ("to", "both"):
+            self._receive(owner, removed.jid, "unsubscribe")
+        if removed.subscription in ("from", "both"):
+            self._receive(owner, removed.jid, "unsubscribed")
 
     def _receive(self, sender, to, kind):
         name, _, domain = to.partition("@")

@@ -110,9 +110,7 @@ def test_a_deleted_friend_of_this_server_is_unsubscribed_by_the_server(site):
     """RFC 6121 2.5.2: the server sends unsubscribe and unsubscribed; the friend's item ends as `none`."""
     friend = site.account()
     jid = site.account([{"jid": friend, "name": "Friend", "subscription": "both"}])
-    if site.kind == "fake":
-        return         # The fake server does not play this; test_seed_wire looks at what we send.
-    site.server.add(friend.partition("@")[0], roster=[{"jid": jid, "subscription": "both"}])
+    site.set_roster(friend, [{"jid": jid, "subscription": "both"}])
     other = site.witness(friend, available=True)
     api = site.gateway.sign_in(jid)
     assert api.delete_item(friend).status == 204
