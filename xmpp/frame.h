@@ -35,15 +35,17 @@ enum rg_frame_type {
     RG_FRAME_SHUTDOWN,    /* empty: close every stream, then exit */
 
     /* worker -> front */
-    RG_FRAME_READY,        /* how many sessions its descriptors allow u32 */
-    RG_FRAME_BEAT,         /* counters (u32, u64...) in the order of enum rg_count */
-    RG_FRAME_SOCKET,       /* empty; a copy of the session's socket comes with its first byte */
-    RG_FRAME_HANDSHAKE,    /* begins u8: the worker is about to block in TLS, or is back */
-    RG_FRAME_BOUND,        /* roster versioning u8, pre-approval u8 */
-    RG_FRAME_CLOSED,       /* code u32, stage u8, text str */
-    RG_FRAME_PUSH,         /* ver str?, removed u8, then jid str or an item */
-    RG_FRAME_DONE,         /* request u32, code u32, condition u32, type u32, xmpp text str,
-                              text str */
+    RG_FRAME_READY,     /* how many sessions its descriptors allow u32 */
+    RG_FRAME_BEAT,      /* counters (u32, u64...) in the order of enum rg_count */
+    RG_FRAME_SOCKET,    /* empty; a copy of the session's socket comes with its first byte */
+    RG_FRAME_HANDSHAKE, /* begins u8: the worker is about to block in TLS, or is back */
+    RG_FRAME_BOUND,     /* roster versioning u8, pre-approval u8 */
+    RG_FRAME_CLOSED,    /* code u32, stage u8, text str */
+    RG_FRAME_PUSH,      /* ver str?, removed u8, then jid str or an item */
+    RG_FRAME_PRESENCE,  /* type u8, jid str, resource str?, show str?, status str?, nick str?,
+                           priority + 128 u8, condition u32, error type u32, text str */
+    RG_FRAME_DONE,      /* request u32, code u32, condition u32, type u32, xmpp text str,
+                           text str */
     RG_FRAME_ROSTER_BEGIN, /* request u32, ver str? */
     RG_FRAME_ROSTER_ITEMS, /* items until the frame ends: jid str, name str?, subscription u8,
                               ask u8, approved u8, groups (u32, str...) */

@@ -113,6 +113,8 @@ enum rg_log_mark rg_sasl_log_read(struct rg_sasl_log *log, const char *text)
         log->parse_error = true;
         return RG_LOG_PARSE_ERROR;
     }
+    if (begins(text, "Closing socket.", NULL))
+        return RG_LOG_CLOSING;
     if (begins(text, "connection successful", NULL)) {
         log->connected = true;
         return RG_LOG_NOTHING;

@@ -19,6 +19,7 @@ enum rg_log_mark {
     RG_LOG_TLS_BEGINS,    /* the TLS handshake is about to block */
     RG_LOG_TLS_ENDED,     /* it is over, well or badly */
     RG_LOG_AUTHENTICATED, /* SASL success */
+    RG_LOG_CLOSING,       /* libstrophe is about to shut TLS down and close the socket */
     RG_LOG_PARSE_ERROR    /* the stream is dead, but libstrophe will not say so */
 };
 
