@@ -81,6 +81,8 @@ class Checker:
             if op["k"] != "op" or op["op"] not in WRITES | WITNESS:
                 continue
             key, wanted = (op["u"], op["jid"]), op.get("set")
+            if op["op"] == "xsub":  # adds the contact if it is not there
+                wanted = {"name": None, "groups": []}
             if op["op"] in ("delete", "xremove"):
                 removers[key].setdefault("first", op["s"])
             elif wanted is not None:
