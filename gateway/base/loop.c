@@ -424,6 +424,9 @@ void rg_loop_run(struct rg_loop *loop)
     }
     while (run_messages(loop))
         continue;
+    pthread_mutex_lock(&loop->mail_lock);
+    loop->stopping = false; /* this stop is done with; the loop may be run again */
+    pthread_mutex_unlock(&loop->mail_lock);
     atomic_store(&loop->owner, 0);
 }
 

@@ -101,7 +101,7 @@ static struct rg_metric *metric_alloc(const char *key, size_t key_len, size_t na
 static struct rg_metric *add_locked(const char *name, const char *help, const char *labels,
                                     enum kind kind, const struct rg_buf *key)
 {
-    struct rg_metric *metric, *added = NULL;
+    struct rg_metric *metric;
     struct family *family;
 
     HASH_FIND(hh, by_key, key->data, key->len, metric);
@@ -114,8 +114,7 @@ static struct rg_metric *add_locked(const char *name, const char *help, const ch
     if (metric == NULL)
         return NULL;
     HASH_ADD_KEYPTR(hh, by_key, metric->key, key->len, metric);
-    HASH_FIND(hh, by_key, key->data, key->len, added); /* not there: no memory for the table */
-    if (added == NULL) {
+    if (metric->hh.tbl == NULL) { /* no memory for the table */
         free(metric->buckets);
         free(metric);
         return NULL;
