@@ -33,8 +33,7 @@ const FIRST_RETRY_MS = 1000;
 const MAX_RETRY_MS = 30000;
 /* The gateway sends a comment every 12 s +- 20 %; three of them missing means a dead path. */
 const SILENCE_MS = 45000;
-/* A write's version reaches the stream at once; without a stream the roster is read instead. */
-const VISIBLE_MS = 5000;
+const VISIBLE_MS = 5000; /* a write's version reaches the stream at once; else the roster is read */
 const RENEW_RETRY_MS = 30000;
 const MAX_TIMER_MS = 0x7fffffff;
 
@@ -101,8 +100,7 @@ export class EventStreamParser {
 /** The version's prefix and number; versions are ordered only within one prefix. */
 function splitVersion(version) {
   const dash = version.lastIndexOf('-');
-  const seq = Number(version.slice(dash + 1));
-  return { prefix: version.slice(0, dash), seq };
+  return { prefix: version.slice(0, dash), seq: Number(version.slice(dash + 1)) };
 }
 
 function samePrefix(a, b) { return splitVersion(a).prefix === splitVersion(b).prefix; }
@@ -111,9 +109,7 @@ function samePrefix(a, b) { return splitVersion(a).prefix === splitVersion(b).pr
 export function versionReached(held, wanted) {
   if (!held || !wanted) return false;
   if (held === wanted) return true;
-  const a = splitVersion(held);
-  const b = splitVersion(wanted);
-  return a.prefix === b.prefix && a.seq >= b.seq;
+  return samePrefix(held, wanted) && splitVersion(held).seq >= splitVersion(wanted).seq;
 }
 
 function sameItem(a, b) {
@@ -262,9 +258,7 @@ export class Rostergate extends EventTarget {
   }
 
   rename(jid, name) { return this.update(jid, { name: name === '' ? null : name }); }
-
   regroup(jid, groups) { return this.update(jid, { groups }); }
-
   async remove(jid) { await this.#write('DELETE', jid); }
 
   /** Resolves when the Map holds `version` or later. */
@@ -526,7 +520,6 @@ export class Rostergate extends EventTarget {
   }
 
   #authorization() { return this.#token === null ? {} : { Authorization: `Bearer ${this.#token}` }; }
-
   #credentials() { return this.#cookie ? 'include' : 'omit'; }
 
   async #call(method, path, { body, type = 'application/json', headers = {}, anonymous = false,
