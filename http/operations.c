@@ -1,0 +1,243 @@
+/* The operations listener: /livez, /readyz, /metrics (API section 7). Its lane runs on the main
+ * loop, beside the acceptor.
+ *
+ * /livez posts a probe to every loop and answers when all have come back; a loop that does not
+ * come round in two seconds makes it 503. One round of probes serves everybody who asks
+ * meanwhile. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "gateway/base/text.h"
+#include "http/internal.h"
+
+enum { PROBE_MS = 2000 };
+
+struct probe {
+    struct rg_message message; /* out to the loop, and back */
+    struct rg_operations *operations;
+    struct rg_loop *loop;
+    bool out;
+};
+
+struct waiter {
+    struct rg_request *req;
+    struct waiter *next;
+};
+
+struct rg_operations {
+    struct rg_http *http;
+    struct rg_timer timer;
+    struct rg_message health_message;
+    struct rg_buf health;
+    bool health_out, gone;
+    struct waiter *live, *ready; /* who asked */
+    size_t n_probes;
+    struct probe probes[];
+};
+
+/* --- a round ------------------------------------------------------------------------------ */
+
+static void resume_all(struct waiter **list)
+{
+    while (*list != NULL) {
+        struct waiter *waiter = *list;
+        *list = waiter->next;
+        rg_request_resume(waiter->req);
+        free(waiter);
+    }
+}
+
+static bool any_probe_out(const struct rg_operations *operations)
+{
+    for (size_t i = 0; i < operations->n_probes; i++) {
+        if (operations->probes[i].out)
+            return true;
+    }
+    return false;
+}
+
+/* The last message came home after everything else was gone. */
+static bool freed(struct rg_operations *operations)
+{
+    if (!operations->gone || any_probe_out(operations) || operations->health_out)
+        return false;
+    rg_buf_fini(&operations->health);
+    free(operations);
+    return true;
+}
+
+static void on_probe_back(struct rg_message *message)
+{
+    struct probe *probe = RG_CONTAINER_OF(message, struct probe, message);
+    struct rg_operations *operations = probe->operations;
+    probe->out = false;
+    if (!freed(operations) && !any_probe_out(operations))
+        resume_all(&operations->live);
+}
+
+/* Thread: the probed loop's. */
+static void on_probe(struct rg_message *message)
+{
+    struct probe *probe = RG_CONTAINER_OF(message, struct probe, message);
+    message->fn = on_probe_back;
+    rg_loop_post(probe->operations->http->main_loop, message);
+}
+
+static void on_health_back(struct rg_message *message)
+{
+    struct rg_operations *operations =
+        RG_CONTAINER_OF(message, struct rg_operations, health_message);
+    operations->health_out = false;
+    if (!freed(operations))
+        resume_all(&operations->ready);
+}
+
+/* Thread: core. */
+static void on_health(struct rg_message *message)
+{
+    struct rg_operations *operations =
+        RG_CONTAINER_OF(message, struct rg_operations, health_message);
+    rg_core_health(operations->http->core, &operations->health);
+    message->fn = on_health_back;
+    rg_loop_post(operations->http->main_loop, message);
+}
+
+static void on_late(struct rg_timer *timer)
+{
+    struct rg_operations *operations = RG_CONTAINER_OF(timer, struct rg_operations, timer);
+    resume_all(&operations->live);
+    resume_all(&operations->ready);
+}
+
+static bool wait_for(struct rg_operations *operations, struct waiter **list,
+                     struct rg_request *req)
+{
+    struct waiter *waiter = malloc(sizeof(*waiter));
+    if (waiter == NULL) {
+        rg_request_fail(req, RG_E_INTERNAL, "out of memory");
+        return false;
+    }
+    *waiter = (struct waiter){req, *list};
+    *list = waiter;
+    rg_request_suspend(req);
+    if (!rg_timer_armed(&operations->timer))
+        rg_timer_start(&operations->timer, operations->http->main_loop, PROBE_MS);
+    return true;
+}
+
+/* --- answers ------------------------------------------------------------------------------ */
+
+static void answer(struct rg_request *req, unsigned status, const char *type,
+                   struct rg_buf *body)
+{
+    struct MHD_Response *response = rg_response_from_buf(body);
+    rg_response_header(response, "Content-Type", type);
+    rg_request_send_take(req, status, response, RG_VARY_PLAIN, "no-store");
+}
+
+void rg_operations_livez(struct rg_request *req)
+{
+    struct rg_operations *operations = req->http->operations;
+    if (!wait_for(operations, &operations->live, req))
+        return;
+    for (size_t i = 0; i < operations->n_probes; i++) {
+        struct probe *probe = &operations->probes[i];
+        if (probe->out) /* of an earlier round; it says as much */
+            continue;
+        probe->out = true;
+        probe->message.fn = on_probe;
+        rg_loop_post(probe->loop, &probe->message);
+    }
+}
+
+void rg_operations_livez_done(struct rg_request *req, struct rg_op *op)
+{
+    struct rg_operations *operations = req->http->operations;
+    (void)op;
+    RG_CLEANUP(rg_buf_fini) struct rg_buf body = RG_BUF_INIT;
+    bool alive = !any_probe_out(operations);
+    rg_buf_printf(&body, "{\"status\":\"%s\",\"loops\":[", alive ? "live" : "stuck");
+    for (size_t i = 0; i < operations->n_probes; i++) {
+        const struct probe *probe = &operations->probes[i];
+        rg_buf_puts(&body, i > 0 ? ",{\"name\":" : "{\"name\":");
+        rg_json_string(&body, rg_loop_name(probe->loop), strlen(rg_loop_name(probe->loop)));
+        rg_buf_printf(&body, ",\"ticks\":%s}", probe->out ? "false" : "true");
+    }
+    rg_buf_puts(&body, "]}\n");
+    answer(req, alive ? 200 : 503, "application/json", &body);
+}
+
+void rg_operations_readyz(struct rg_request *req)
+{
+    struct rg_operations *operations = req->http->operations;
+    if (!wait_for(operations, &operations->ready, req) || operations->health_out)
+        return;
+    operations->health_out = true;
+    rg_buf_clear(&operations->health);
+    operations->health_message.fn = on_health;
+    rg_loop_post(operations->http->core_loop, &operations->health_message);
+}
+
+void rg_operations_readyz_done(struct rg_request *req, struct rg_op *op)
+{
+    struct rg_operations *operations = req->http->operations;
+    (void)op;
+    RG_CLEANUP(rg_buf_fini) struct rg_buf body = RG_BUF_INIT;
+    bool stopping = atomic_load(&req->http->not_ready) || atomic_load(&req->http->draining);
+    bool known = !operations->health_out && !rg_buf_failed(&operations->health);
+    rg_buf_printf(&body, "{\"status\":\"%s\"",
+                  stopping ? "draining"
+                  : known  ? "ready"
+                           : "core not answering");
+    if (known && operations->health.len > 0) {
+        rg_buf_putc(&body, ',');
+        rg_buf_append(&body, operations->health.data, operations->health.len);
+    }
+    rg_buf_puts(&body, "}\n");
+    answer(req, stopping || !known ? 503 : 200, "application/json", &body);
+}
+
+void rg_operations_metrics(struct rg_request *req)
+{
+    RG_CLEANUP(rg_buf_fini) struct rg_buf body = RG_BUF_INIT;
+    rg_metrics_write(&body);
+    answer(req, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
+}
+
+/* --- lifetime ----------------------------------------------------------------------------- */
+
+struct rg_operations *rg_operations_create(struct rg_http *http)
+{
+    size_t n = http->n_lanes + 1;
+    struct rg_operations *operations =
+        calloc(1, sizeof(*operations) + n * sizeof(operations->probes[0]));
+    if (operations == NULL)
+        return NULL;
+    operations->http = http;
+    operations->n_probes = n;
+    for (size_t i = 0; i < n; i++) {
+        operations->probes[i].operations = operations;
+        operations->probes[i].loop = i < http->n_lanes ? http->lanes[i]->loop : http->core_loop;
+    }
+    if (rg_timer_init(&operations->timer, http->main_loop, on_late) != RG_OK) {
+        free(operations);
+        return NULL;
+    }
+    return operations;
+}
+
+void rg_operations_destroy(struct rg_operations *operations)
+{
+    if (operations == NULL)
+        return;
+    while (operations->live != NULL || operations->ready != NULL) {
+        struct waiter **list =
+            operations->live != NULL ? &operations->live : &operations->ready;
+        struct waiter *waiter = *list;
+        *list = waiter->next;
+        free(waiter);
+    }
+    rg_timer_fini(&operations->timer, operations->http->main_loop);
+    operations->gone = true;
+    (void)freed(operations);
+}
