@@ -19,7 +19,8 @@ enum {
     RUNS_PER_TURN = 8,
     EMPTY_RUNS_TLS = 4, /* bytes may wait inside the SSL object, where nobody can see them */
     HUP_TURNS = 64,
-    SAMPLE_RUNS = 256
+    SAMPLE_RUNS = 256,
+    RESOURCE_SIZE = 26 /* '/', 24 hex digits, NUL */
 };
 
 /* The sockopt callback of libstrophe 0.12.2 has no user data. */
@@ -155,6 +156,8 @@ static void set_state(struct rg_session *session, enum rg_session_state state)
     if (session->in_waiting)
         TAILQ_REMOVE(&worker->waiting, session, of_waiting);
     session->in_ready = session->in_waiting = false;
+    if (worker->table[session->index] == session)
+        worker->table[session->index] = NULL; /* the front may use the place again at once */
     TAILQ_REMOVE(&worker->sessions, session, of_worker);
     TAILQ_INSERT_TAIL(&worker->dead, session, of_worker);
     worker->n_sessions--;
@@ -306,7 +309,7 @@ static void full_jid(char *out, size_t size, const char *user)
 
 static bool make_conn(struct rg_session *session, const char *user, const char *password)
 {
-    char jid[RG_JID_SIZE];
+    char jid[RG_JID_SIZE + RESOURCE_SIZE];
     session->log_hook = (xmpp_log_t){.handler = on_log, .userdata = session};
     session->ctx = xmpp_ctx_new(&session->memory.hook, &session->log_hook);
     session->conn = session->ctx == NULL ? NULL : xmpp_conn_new(session->ctx);
@@ -537,9 +540,6 @@ void rg_session_end(struct rg_session *session, bool silent)
 
 void rg_session_destroy(struct rg_session *session)
 {
-    struct rg_worker *worker = session->worker;
-    if (worker->table != NULL && worker->table[session->index] == session)
-        worker->table[session->index] = NULL;
     rg_iq_table_fini(&session->iqs);
     slot_bind(session);
     if (session->conn != NULL)

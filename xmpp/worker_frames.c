@@ -140,15 +140,12 @@ static bool on_announce(struct rg_session *session, struct rg_reader *reader)
     return true;
 }
 
-static bool on_end(struct rg_worker *worker, struct rg_session *session, bool abort_it)
+static bool on_end(struct rg_session *session, bool abort_it)
 {
-    if (!abort_it) {
+    if (abort_it)
+        rg_session_end(session, true); /* the front has forgotten it already */
+    else
         rg_session_leave(session);
-        return true;
-    }
-    /* The front has forgotten it already: its place may be used again at once. */
-    worker->table[session->index] = NULL;
-    rg_session_end(session, true);
     return true;
 }
 
@@ -172,9 +169,9 @@ static bool to_session(struct rg_worker *worker, const struct rg_frame *frame,
     if (session == NULL || session->state == RG_SESSION_DOWN)
         return true;
     if (frame->type == RG_FRAME_CLOSE)
-        return on_end(worker, session, false);
+        return on_end(session, false);
     if (frame->type == RG_FRAME_ABORT)
-        return on_end(worker, session, true);
+        return on_end(session, true);
     if (frame->type == RG_FRAME_ROSTER_GET)
         return on_roster_get(session, reader);
     if (frame->type == RG_FRAME_ITEM_SET)
