@@ -201,24 +201,24 @@ bool rg_user_busy(const struct rg_user *user);      /* an op or a stream holds i
 /* Lets go of the user, on a later turn, if nothing holds it. */
 void rg_user_release_idle(struct rg_user *user);
 
-/* ---- session.c */
+/* ---- pool.c: one XMPP session per user */
 /* Makes sure that a session is there or on its way (unless the retry timer runs). */
-void rg_session_want(struct rg_user *user);
+void rg_pool_want(struct rg_user *user);
 /* An attempt with a copy of the op's password; rg_signin_attempt_done follows. False: err says
  * why not, and nothing follows. */
-bool rg_session_open_for(struct rg_user *user, struct rg_op *op, struct rg_err *err);
-void rg_session_close(struct rg_user *user);
+bool rg_pool_open_for(struct rg_user *user, struct rg_op *op, struct rg_err *err);
+void rg_pool_close(struct rg_user *user);
 /* The first roster answer is in: the session is live. */
-void rg_session_live(struct rg_user *user);
+void rg_pool_live(struct rg_user *user);
 /* Bound, but of no use: ends the attempt with err. */
-void rg_session_attempt_failed(struct rg_user *user, const struct rg_err *err);
+void rg_pool_attempt_failed(struct rg_user *user, const struct rg_err *err);
 /* The stream is thought dead: ends it at once, reconnects. */
-void rg_session_abort(struct rg_user *user);
-void rg_session_announce(struct rg_user *user);
-bool rg_session_timers_init(struct rg_user *user);
-void rg_session_timers_fini(struct rg_user *user);
+void rg_pool_abort(struct rg_user *user);
+void rg_pool_announce(struct rg_user *user);
+bool rg_pool_timers_init(struct rg_user *user);
+void rg_pool_timers_fini(struct rg_user *user);
 /* Tokens that carry the password with this tag are dead from now on. */
-void rg_session_password_dead(struct rg_user *user, const uint8_t tag[RG_ID_BYTES]);
+void rg_pool_password_dead(struct rg_user *user, const uint8_t tag[RG_ID_BYTES]);
 
 /* ---- replica.c */
 void rg_replica_first_get(struct rg_user *user);

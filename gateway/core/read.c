@@ -151,7 +151,7 @@ static bool wait_for_session(struct rg_op *op)
 {
     struct rg_user *user = op->user;
     bool cached = rg_user_has_roster(user);
-    rg_session_want(user);
+    rg_pool_want(user);
     switch (user->link) {
     case RG_LINK_OPENING:
     case RG_LINK_LOADING:
@@ -182,7 +182,7 @@ void rg_read_run(struct rg_op *op)
         wait_for_session(op))
         return;
     if (away(user))
-        rg_session_want(user);
+        rg_pool_want(user);
     if (user->account->presence == RG_ROSTER_NOT_FOUND) {
         serve_not_found(op);
         return;

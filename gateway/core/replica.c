@@ -33,7 +33,7 @@ static void start_get(struct rg_user *user)
     user->getting = true;
     if (up->ops->roster_get(up, user->session, ver, ver_len, on_answer, user, &err) != RG_OK) {
         user->getting = false;
-        rg_session_abort(user);
+        rg_pool_abort(user);
     }
 }
 
@@ -163,7 +163,7 @@ static void apply_push(struct rg_user *user, const char *jid, struct rg_item *it
     if (!within_limit(user, jid, item) ||
         rg_account_push_take(account, item != NULL ? rg_item_ref(item) : NULL, jid,
                              rg_core_now_s(user->core), &changed) != RG_OK) {
-        rg_session_abort(user); /* reading anew repairs it */
+        rg_pool_abort(user); /* reading anew repairs it */
         return;
     }
     /* Without a `ver`, or with an empty one, what is stored names another state (R48, R49). */
@@ -194,7 +194,7 @@ static void keep_early(struct rg_user *user, const struct rg_upstream_push *push
         }
     }
     if (early == NULL) {
-        rg_session_abort(user);
+        rg_pool_abort(user);
         return;
     }
     memcpy(early->jid, push->jid, len);
@@ -275,15 +275,15 @@ static void on_answer(void *arg, const struct rg_roster_answer *answer)
         log_failure(user, "roster-get-failed", err.text);
     if (user->link == RG_LINK_LOADING) {
         if (code != RG_OK) {
-            rg_session_attempt_failed(user, &err);
+            rg_pool_attempt_failed(user, &err);
             return;
         }
         apply_early(user);
-        rg_session_live(user);
+        rg_pool_live(user);
         return;
     }
     if (code == RG_OK || code == RG_E_XMPP)
         answer_getters(user, code == RG_OK);
     else
-        rg_session_abort(user); /* no answer, or nonsense: the stream is not to be trusted */
+        rg_pool_abort(user); /* no answer, or nonsense: the stream is not to be trusted */
 }

@@ -114,12 +114,12 @@ static void settle_passwords(struct rg_user *user, const uint8_t tag[RG_ID_BYTES
             memcmp(user->sign_ins[i].password_tag, tag, RG_ID_BYTES) == 0)
             continue;
         memcpy(old, user->sign_ins[i].password_tag, RG_ID_BYTES);
-        rg_session_password_dead(user, old); /* forgets all sign-ins that carry it */
+        rg_pool_password_dead(user, old); /* forgets all sign-ins that carry it */
     }
     memcpy(old, user->tag, RG_ID_BYTES);
     memcpy(user->tag, tag, RG_ID_BYTES);
     if (memcmp(old, tag, RG_ID_BYTES) != 0)
-        rg_session_password_dead(user, old); /* its sign-ins may be known elsewhere only */
+        rg_pool_password_dead(user, old); /* its sign-ins may be known elsewhere only */
     if (rg_account_revive_password(user->account, tag)) {
         store->ops->revive(store, user->account);
         rg_user_publish(user);
@@ -209,7 +209,7 @@ static void verify(struct rg_op *op)
 static void open_session(struct rg_op *op)
 {
     struct rg_err err = RG_ERR_INIT;
-    if (!rg_session_open_for(op->user, op, &err)) {
+    if (!rg_pool_open_for(op->user, op, &err)) {
         failed(op, &err);
         return;
     }
@@ -279,7 +279,7 @@ void rg_signin_run(struct rg_op *op)
 void rg_session_info_run(struct rg_op *op)
 {
     const struct rg_user *user = op->user;
-    rg_session_want(op->user);
+    rg_pool_want(op->user);
     op->out.state = rg_user_state(user);
     op->out.roster_versioning = user->features.roster_versioning;
     op->out.pre_approval = user->features.pre_approval;
@@ -335,12 +335,12 @@ void rg_signout_run(struct rg_op *op)
     }
     const uint8_t *id = op->in.all ? NULL : op->claims.sign_in;
     rg_user_forget(user, id, NULL);
-    rg_session_announce(user);
+    rg_pool_announce(user);
     rg_user_publish(user);
     rg_hub_bye(user, id, NULL, RG_BYE_SIGNED_OUT);
     rg_hub_wake_polls(user); /* those of the ended sign-ins end */
     if (!rg_user_signed_in(user))
-        rg_session_close(user);
+        rg_pool_close(user);
     rg_op_list_in(&user->verifying, op);
     core->store->ops->end(core->store, user->account, &end, end_recorded, op);
 }

@@ -58,13 +58,13 @@ struct rg_user *rg_user_obtain(struct rg_core *core, const char *name)
     user->last_used_ms = rg_loop_now_ms(core->loop);
     user->told = RG_STATE_OFFLINE;
     init_lists(user);
-    if (!rg_session_timers_init(user)) {
+    if (!rg_pool_timers_init(user)) {
         free(user);
         return NULL;
     }
     HASH_ADD_KEYPTR(hh, core->users, user->name, len, user);
     if (user->hh.tbl == NULL) {
-        rg_session_timers_fini(user);
+        rg_pool_timers_fini(user);
         free(user);
         return NULL;
     }
@@ -80,7 +80,7 @@ void rg_user_destroy(struct rg_user *user)
     HASH_DEL(core->users, user);
     while ((stream = TAILQ_FIRST(&user->streams)) != NULL)
         rg_hub_detach(stream);
-    rg_session_timers_fini(user);
+    rg_pool_timers_fini(user);
     rg_door_remove(core->door, user->name);
     rg_replica_drop_early(user);
     rg_presence_forget(user);
@@ -307,7 +307,7 @@ void rg_user_saw(struct rg_user *user, const struct rg_claims *claims, const cha
     known->issued_s = claims->issued_s;
     known->expires_s = claims->expires_s;
     known->listen = claims->presence == RG_TOKEN_LISTEN;
-    rg_session_announce(user);
+    rg_pool_announce(user);
 }
 
 bool rg_user_wants_presence(const struct rg_user *user)

@@ -169,7 +169,7 @@ static void on_result(void *arg, const struct rg_err *err)
         rg_metric_add(op->core->metrics.uncertain, 1);
         op->err = *err;
         finish(op);
-        rg_session_abort(user); /* read again over a new stream */
+        rg_pool_abort(user); /* read again over a new stream */
     } else {
         op->err = *err;
         if (op->err.retry_after_s == 0 && op->err.code == RG_E_UNREACHABLE)
@@ -269,7 +269,7 @@ static enum rg_code accept_new(struct rg_op *op)
 static void queue(struct rg_op *op)
 {
     struct rg_user *user = op->user;
-    rg_session_want(user);
+    rg_pool_want(user);
     switch (user->link) {
     case RG_LINK_LIVE:
         rg_op_list_in(&user->writes, op);

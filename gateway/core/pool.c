@@ -85,7 +85,7 @@ static void after_closed(struct rg_user *user, const struct rg_err *why)
         user->link = RG_LINK_DOWN;
     } else if (refused && opener == NULL) {
         user->link = RG_LINK_DOWN;
-        rg_session_password_dead(user, user->tag);
+        rg_pool_password_dead(user, user->tag);
     } else {
         user->failures += opener == NULL;
         fall_back(user);
@@ -97,7 +97,7 @@ static void after_closed(struct rg_user *user, const struct rg_err *why)
     if (opener != NULL)
         rg_signin_attempt_done(opener, why);
     if (user->wanted && user->link == RG_LINK_DOWN)
-        rg_session_want(user);
+        rg_pool_want(user);
     user->wanted = false;
     rg_user_run_waiting(user);
     rg_user_release_idle(user);
@@ -148,7 +148,7 @@ static enum rg_code open_take(struct rg_user *user, struct rg_secret *password,
     return RG_OK;
 }
 
-bool rg_session_open_for(struct rg_user *user, struct rg_op *op, struct rg_err *err)
+bool rg_pool_open_for(struct rg_user *user, struct rg_op *op, struct rg_err *err)
 {
     /* The sign-in keeps its own: the token will be sealed from it. */
     struct rg_secret *copy =
@@ -185,7 +185,7 @@ static void open_with_token(struct rg_user *user)
     rg_user_run_waiting(user);
 }
 
-void rg_session_want(struct rg_user *user)
+void rg_pool_want(struct rg_user *user)
 {
     switch (user->link) {
     case RG_LINK_DOWN:
@@ -211,7 +211,7 @@ static void retry(struct rg_timer *timer)
         rg_user_release_idle(user);
 }
 
-void rg_session_live(struct rg_user *user)
+void rg_pool_live(struct rg_user *user)
 {
     struct rg_core *core = user->core;
     struct rg_op *opener = user->opener;
@@ -223,7 +223,7 @@ void rg_session_live(struct rg_user *user)
     rg_timer_start(&user->idle_timer, core->loop, core->config->xmpp.idle_timeout_ms);
     rg_timer_start(&user->reread_timer, core->loop,
                    (int64_t)rg_random_spread(RG_REREAD_S * 1000LL, 50));
-    rg_session_announce(user);
+    rg_pool_announce(user);
     rg_user_publish(user);
     rg_hub_state(user, user->account->presence == RG_ROSTER_NOT_FOUND ? "roster-not-found"
                                                                       : "connected");
@@ -232,12 +232,12 @@ void rg_session_live(struct rg_user *user)
     rg_user_run_waiting(user);
     rg_write_pump(user);
     if (!rg_user_signed_in(user))
-        rg_session_close(user); /* all signed out while it was opening */
+        rg_pool_close(user); /* all signed out while it was opening */
 }
 
 /* ---- ending */
 
-void rg_session_close(struct rg_user *user)
+void rg_pool_close(struct rg_user *user)
 {
     struct rg_upstream *up = user->core->upstream;
     switch (user->link) {
@@ -261,20 +261,20 @@ void rg_session_close(struct rg_user *user)
     }
 }
 
-void rg_session_abort(struct rg_user *user)
+void rg_pool_abort(struct rg_user *user)
 {
     struct rg_upstream *up = user->core->upstream;
     if (user->session != 0)
         up->ops->abort(up, user->session);
 }
 
-void rg_session_attempt_failed(struct rg_user *user, const struct rg_err *err)
+void rg_pool_attempt_failed(struct rg_user *user, const struct rg_err *err)
 {
     if (user->attempt_err == NULL)
         user->attempt_err = malloc(sizeof(*err));
     if (user->attempt_err != NULL)
         *user->attempt_err = *err; /* out of memory: `closed` says "cancelled" instead */
-    rg_session_abort(user);
+    rg_pool_abort(user);
 }
 
 static void end_recorded(void *arg, bool everywhere)
@@ -285,7 +285,7 @@ static void end_recorded(void *arg, bool everywhere)
     (void)everywhere;
 }
 
-void rg_session_password_dead(struct rg_user *user, const uint8_t tag[RG_ID_BYTES])
+void rg_pool_password_dead(struct rg_user *user, const uint8_t tag[RG_ID_BYTES])
 {
     struct rg_core *core = user->core;
     int64_t now_s = rg_core_now_s(core);
@@ -307,7 +307,7 @@ void rg_session_password_dead(struct rg_user *user, const uint8_t tag[RG_ID_BYTE
 
 /* ---- presence, idleness, regular reading */
 
-void rg_session_announce(struct rg_user *user)
+void rg_pool_announce(struct rg_user *user)
 {
     struct rg_upstream *up = user->core->upstream;
     bool wants = rg_user_wants_presence(user);
@@ -340,7 +340,7 @@ static void idle(struct rg_timer *timer)
     bool over = left_ms <= 0 || !rg_user_signed_in(user);
     rg_timer_start(timer, core->loop, over ? limit_ms : left_ms);
     if (over)
-        rg_session_close(user);
+        rg_pool_close(user);
 }
 
 static void reread(struct rg_timer *timer)
@@ -353,7 +353,7 @@ static void reread(struct rg_timer *timer)
         rg_replica_barrier(user, NULL, since_full_s >= RG_REREAD_FULL_S);
 }
 
-bool rg_session_timers_init(struct rg_user *user)
+bool rg_pool_timers_init(struct rg_user *user)
 {
     struct rg_loop *loop = user->core->loop;
     if (rg_timer_init(&user->retry_timer, loop, retry) != RG_OK)
@@ -370,7 +370,7 @@ bool rg_session_timers_init(struct rg_user *user)
     return true;
 }
 
-void rg_session_timers_fini(struct rg_user *user)
+void rg_pool_timers_fini(struct rg_user *user)
 {
     rg_timer_fini(&user->retry_timer, user->core->loop);
     rg_timer_fini(&user->idle_timer, user->core->loop);
