@@ -276,14 +276,14 @@ void rg_request_options(struct rg_request *req);
 
 /* --- calls -------------------------------------------------------------------------------- */
 
-void rg_session_create(struct rg_request *req);
-void rg_session_created(struct rg_request *req, struct rg_op *op);
-void rg_session_get(struct rg_request *req);
-void rg_session_got(struct rg_request *req, struct rg_op *op);
-void rg_session_renew(struct rg_request *req);
-void rg_session_renewed(struct rg_request *req, struct rg_op *op);
-void rg_session_delete(struct rg_request *req);
-void rg_session_deleted(struct rg_request *req, struct rg_op *op);
+void rg_rest_session_create(struct rg_request *req);
+void rg_rest_session_created(struct rg_request *req, struct rg_op *op);
+void rg_rest_session_get(struct rg_request *req);
+void rg_rest_session_got(struct rg_request *req, struct rg_op *op);
+void rg_rest_session_renew(struct rg_request *req);
+void rg_rest_session_renewed(struct rg_request *req, struct rg_op *op);
+void rg_rest_session_delete(struct rg_request *req);
+void rg_rest_session_deleted(struct rg_request *req, struct rg_op *op);
 void rg_roster_get(struct rg_request *req);
 void rg_roster_got(struct rg_request *req, struct rg_op *op);
 void rg_changes_get(struct rg_request *req);

@@ -44,7 +44,7 @@ static bool may_set_cookie(struct rg_request *req)
                              config->server.insecure_cookie);
 }
 
-void rg_session_create(struct rg_request *req)
+void rg_rest_session_create(struct rg_request *req)
 {
     RG_CLEANUP(rg_jsonp) json_t *body = NULL;
     struct rg_sign_in in = {.user = NULL};
@@ -146,7 +146,7 @@ static void answer_token(struct rg_request *req, struct rg_op *op, unsigned stat
     rg_request_send_take(req, status, response, RG_VARY_PLAIN, "no-store");
 }
 
-void rg_session_created(struct rg_request *req, struct rg_op *op)
+void rg_rest_session_created(struct rg_request *req, struct rg_op *op)
 {
     if (op->err.code != RG_OK)
         rg_request_failed(req, op);
@@ -161,12 +161,12 @@ static void submit_plain(struct rg_request *req, enum rg_op_kind kind)
         rg_request_submit_take(req, op);
 }
 
-void rg_session_get(struct rg_request *req)
+void rg_rest_session_get(struct rg_request *req)
 {
     submit_plain(req, RG_OP_SESSION);
 }
 
-void rg_session_got(struct rg_request *req, struct rg_op *op)
+void rg_rest_session_got(struct rg_request *req, struct rg_op *op)
 {
     if (op->err.code != RG_OK) {
         rg_request_failed(req, op);
@@ -187,7 +187,7 @@ void rg_session_got(struct rg_request *req, struct rg_op *op)
     rg_request_json(req, 200, &body, op->version, NULL, NULL);
 }
 
-void rg_session_renew(struct rg_request *req)
+void rg_rest_session_renew(struct rg_request *req)
 {
     bool set = false, listen = false;
     if (req->body.len > 0) {
@@ -206,7 +206,7 @@ void rg_session_renew(struct rg_request *req)
     rg_request_submit_take(req, op);
 }
 
-void rg_session_renewed(struct rg_request *req, struct rg_op *op)
+void rg_rest_session_renewed(struct rg_request *req, struct rg_op *op)
 {
     if (op->err.code != RG_OK)
         rg_request_failed(req, op);
@@ -214,7 +214,7 @@ void rg_session_renewed(struct rg_request *req, struct rg_op *op)
         answer_token(req, op, 200);
 }
 
-void rg_session_delete(struct rg_request *req)
+void rg_rest_session_delete(struct rg_request *req)
 {
     const char *all = rg_query_get(&req->query, "all");
     if (all != NULL && strcmp(all, "1") != 0) {
@@ -228,7 +228,7 @@ void rg_session_delete(struct rg_request *req)
     rg_request_submit_take(req, op);
 }
 
-void rg_session_deleted(struct rg_request *req, struct rg_op *op)
+void rg_rest_session_deleted(struct rg_request *req, struct rg_op *op)
 {
     if (op->err.code != RG_OK) {
         rg_request_failed(req, op);
