@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gateway/base/text.h"
+#include "gateway/base/log.h"
 #include "http/internal.h"
 
 static const char METHODS[] = "GET, HEAD, POST, PUT, PATCH, DELETE";
@@ -126,11 +126,24 @@ static void add_problem_headers(struct rg_request *req, struct MHD_Response *res
     }
 }
 
+/* What fails is logged with the id the caller was told: quietly what callers do wrong, loudly
+ * what we or the servers behind us do. */
+static void log_problem(const struct rg_request *req, const struct rg_err *err, unsigned status)
+{
+    enum rg_log_level level = status < 500 || status == 501 ? RG_LOG_DEBUG : RG_LOG_WARN;
+    if (!rg_log_enabled(level))
+        return;
+    rg_log(level, "http", "request-failed", RG_STR("request", req->id),
+           RG_STR("method", rg_method_name(req->method)),
+           RG_STR("route", req->route != NULL ? req->route->path : "none"),
+           RG_INT("status", status), RG_STR("code", rg_reply_code(err)));
+}
+
 void rg_request_problem(struct rg_request *req, const struct rg_err *err, const char *version)
 {
     /* At the sign-in the XMPP server was asked and did not answer well (502, 504); otherwise it
      * is away. */
-    bool sign_in = req->call != NULL && req->call->begin == rg_session_create;
+    bool sign_in = req->call != NULL && req->call->begin == rg_rest_session_create;
     unsigned status = rg_reply_status(err, sign_in);
     RG_CLEANUP(rg_buf_fini) struct rg_buf body = RG_BUF_INIT;
     rg_reply_problem(&body, err, status, req->id);
@@ -142,6 +155,7 @@ void rg_request_problem(struct rg_request *req, const struct rg_err *err, const 
         add_problem_headers(req, response, err, status);
     if (status == 429)
         rg_meter_reject(RG_REJECT_RATE);
+    log_problem(req, err, status);
     rg_request_send_take(req, status, response, RG_VARY_PLAIN, "no-store");
 }
 

@@ -17,16 +17,10 @@
 #include <sys/socket.h>
 
 #include "gateway/base/random.h"
+#include "http/events_options.h"
 #include "http/internal.h"
 
-enum {
-    SLOW_MS = 30 * 1000,
-    BLOCK = 512,
-    SEND_BUFFER = 16 * 1024,
-    PING_MIN_S = 5,
-    PING_MAX_S = 300,
-    SINCE_MAX = 4096
-};
+enum { SLOW_MS = 30 * 1000, BLOCK = 512, SEND_BUFFER = 16 * 1024 };
 
 enum events_state { ATTACHING, FLOWING, PARKED, CUT };
 
@@ -57,52 +51,6 @@ static struct rg_metric *closed_counter(enum rg_bye reason)
 }
 
 /* --- beginning ---------------------------------------------------------------------------- */
-
-static enum rg_code read_types(struct rg_request *req, unsigned *out)
-{
-    const char *text = rg_query_get(&req->query, "types");
-    if (text == NULL) {
-        *out = RG_EVENT_ALL;
-        return RG_OK;
-    }
-    unsigned mask = 0;
-    for (const char *at = text;; at++) {
-        size_t len = strcspn(at, ",");
-        unsigned type = rg_event_type_parse(at, len);
-        if (type == 0)
-            return rg_fail(&req->err, RG_E_INVALID_QUERY,
-                           "types: a name is none of the stream's events");
-        mask |= type;
-        at += len;
-        if (*at == '\0')
-            break;
-    }
-    *out = mask;
-    return RG_OK;
-}
-
-static enum rg_code read_options(struct rg_request *req, struct rg_stream_options *options,
-                                 int64_t *out_ping_s)
-{
-    *options = (struct rg_stream_options){.resume = false};
-    *out_ping_s = 0;
-    if (read_types(req, &options->types) != RG_OK ||
-        rg_query_int(&req->query, "ping", PING_MIN_S, PING_MAX_S, out_ping_s, &req->err) !=
-            RG_OK)
-        return req->err.code;
-    const char *since = rg_query_get(&req->query, "since");
-    const char *last = rg_headers_get(&req->headers, RG_HEADER_LAST_EVENT_ID);
-    if (last != NULL && last[0] != '\0')
-        since = last;
-    else if (since != NULL && strcmp(since, "now") == 0)
-        options->now = true;
-    if (since != NULL) {
-        options->resume = true;
-        options->known =
-            !options->now && rg_version_parse(&options->from, since, strlen(since));
-    }
-    return RG_OK;
-}
 
 /* Thread: any. */
 static void wake(void *arg)
@@ -195,7 +143,7 @@ void rg_events_get(struct rg_request *req)
 {
     struct rg_stream_options options;
     int64_t ping_s = 0;
-    if (read_options(req, &options, &ping_s) != RG_OK) {
+    if (rg_events_options(&req->query, &req->headers, &options, &ping_s, &req->err) != RG_OK) {
         rg_request_problem(req, &req->err, NULL);
         return;
     }

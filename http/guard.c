@@ -155,20 +155,18 @@ bool rg_headers_length(const struct rg_headers *headers, uint64_t *out)
     return true;
 }
 
-bool rg_header_adjacent(const char *name, size_t name_len, const char *value)
+bool rg_header_in_place(const char *name, size_t name_len, const char *value, size_t value_len)
 {
     const char *colon = name + name_len;
-    if (value <= colon)
-        return false;
     /* Reading on is safe only while the two lie in one buffer: a few blanks are looked at, more
      * than that is not how anybody writes a header line. */
-    if (value - colon > 64)
+    if (value <= colon || value - colon > 64)
         return false;
     for (const char *at = colon + 1; at < value; at++) {
         if (*at != ' ' && *at != '\t')
             return false;
     }
-    return true;
+    return value[value_len] == '\0' && value[value_len + 1] == '\0';
 }
 
 bool rg_list_next(const char **at, const char **out, size_t *out_len)

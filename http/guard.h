@@ -72,10 +72,12 @@ static inline bool rg_headers_twice(const struct rg_headers *headers, enum rg_he
 /* Declared body length; false if there is none, or it is chunked. */
 bool rg_headers_length(const struct rg_headers *headers, uint64_t *out);
 
-/* True if the value lies right behind its name, as in a line that was not folded: a folded line
- * (obs-fold, RFC 9112 5.2) makes libmicrohttpd move the name elsewhere and glue the
- * continuation to it. */
-bool rg_header_adjacent(const char *name, size_t name_len, const char *value);
+/* True if name and value stand in the read buffer the way one clean line leaves them: the value
+ * right behind its name and ended by CR LF. A folded line (obs-fold, RFC 9112 5.2) makes
+ * libmicrohttpd move the name elsewhere and glue the continuation to it; a NUL cuts the value
+ * short; both would hide bytes that another parser sees. Reads the byte behind the value's NUL,
+ * which in libmicrohttpd's buffer is the second byte of the line's end. */
+bool rg_header_in_place(const char *name, size_t name_len, const char *value, size_t value_len);
 
 /* One element of a comma-separated list: *at moves on; false at the end. Blanks around it are
  * left out, empty elements are skipped. */

@@ -174,7 +174,7 @@ void rg_request_abort(struct rg_request *req)
 
 struct walk {
     struct rg_headers *headers;
-    bool folded;
+    bool hidden;
 };
 
 static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char *name,
@@ -185,8 +185,8 @@ static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char 
     if (value == NULL) {
         value = "";
         value_len = 0;
-    } else if (!rg_header_adjacent(name, name_len, value)) {
-        walk->folded = true;
+    } else if (!rg_header_in_place(name, name_len, value, value_len)) {
+        walk->hidden = true;
     }
     rg_headers_add(walk->headers, name, name_len, value, value_len);
     return MHD_YES;
@@ -196,8 +196,8 @@ static const char *read_headers(struct rg_request *req)
 {
     struct walk walk = {&req->headers, false};
     (void)MHD_get_connection_values_n(req->connection, MHD_HEADER_KIND, on_header, &walk);
-    if (walk.folded)
-        return "a folded header line";
+    if (walk.hidden)
+        return "a header line is folded, holds NUL or does not end with CR LF";
     return rg_headers_check(&req->headers, req->http_1_1);
 }
 

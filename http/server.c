@@ -97,21 +97,22 @@ static double ask_wakeups(void *arg)
 static void add_wakeups(struct rg_loop *loop, size_t number)
 {
     char labels[64];
-    snprintf(labels, sizeof(labels), "loop=\"%s\",number=\"%zu\"", rg_loop_name(loop), number);
-    rg_metric_ask("rostergate_loop_wakeups_total", "How often a loop woke up.", labels, 1,
+    snprintf(labels, sizeof(labels), "loop=\"%s-%zu\"", rg_loop_name(loop), number);
+    rg_metric_ask("rostergate_loop_wakeups_total", "Turns of an event loop.", labels, 1,
                   ask_wakeups, loop);
 }
 
 static void create_metrics(struct rg_http *http)
 {
     rg_meter_init();
+    rg_metric_set(rg_gauge("rostergate_build_info", "Which build this is; always 1.",
+                           "version=\"" RG_VERSION "\""),
+                  1);
     rg_metric_ask("rostergate_http_connections_open", "Connections of the public listener.", "",
                   0, ask_connections, http);
     rg_metric_ask("rostergate_streams_open", "Event streams open.", "", 0, ask_streams, http);
     for (size_t i = 0; i < http->n_lanes; i++)
         add_wakeups(http->lanes[i]->loop, i);
-    add_wakeups(http->main_loop, 0);
-    add_wakeups(http->core_loop, 0);
 }
 
 static void on_finish_late(struct rg_timer *timer);
