@@ -176,7 +176,8 @@ void rg_hub_attach(struct rg_op *op)
     }
     stream->user = user;
     stream->core = core;
-    TAILQ_INSERT_TAIL(&user->streams, rg_stream_ref(stream), link);
+    (void)rg_stream_ref(stream); /* not inside the macro, which evaluates it four times */
+    TAILQ_INSERT_TAIL(&user->streams, stream, link);
     user->n_streams++;
     rg_metric_add(core->metrics.streams, 1);
 
