@@ -407,13 +407,17 @@ bool rg_config_duration(int64_t *out, const char *text)
         int64_t ms;
     } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
     size_t digits = strspn(text, "0123456789");
-    int64_t value;
+    int64_t value, ms;
 
     if (!parse_integer(&value, text, digits))
         return false;
     for (size_t i = 0; i < RG_ARRAY_LEN(units); i++) {
-        if (strcmp(text + digits, units[i].unit) == 0)
-            return !__builtin_mul_overflow(value, units[i].ms, out);
+        if (strcmp(text + digits, units[i].unit) != 0)
+            continue;
+        if (__builtin_mul_overflow(value, units[i].ms, &ms))
+            return false;
+        *out = ms;
+        return true;
     }
     return false;
 }
