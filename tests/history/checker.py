@@ -396,11 +396,8 @@ class Checker:
 
     # --- conditions -----------------------------------------------------------------------------
     def check_conditions(self):
-        writer = {}
-        for op in self.writes("ok"):
-            if op.get("set"):
-                writer[op["u"], op["jid"], op["set"].get("name"),
-                       tuple(op["set"].get("groups", ()))] = op
+        writer = {(op["u"], op["jid"], self.place_of[id(op)]): op for op in self.writes("ok")
+                  if id(op) in self.place_of and self.is_marked(op)}
         for op in self.writes("ok", "fail"):
             given = (op.get("cond") or {}).get("if_match")
             since, until = split(given), split(op.get("hver"))
@@ -419,14 +416,12 @@ class Checker:
 
     def check_unbroken(self, op, canon, seqs, writer):
         """If-Match held: no write that was through before, or equally conditional, lies between."""
+        own = self.place_of.get(id(op), -1)
         for seq in seqs:
-            _, value, _ = canon.changes[seq]
-            if value is None:
-                continue
-            item = json.loads(value)
-            other = writer.get((op["u"], op["jid"], item["name"], tuple(item["groups"])))
-            if other is op:
+            place = canon.places.get(seq)
+            if place is None or place >= own:
                 return
+            other = writer.get((op["u"], op["jid"], place))
             if other is not None and (other["e"] < op["s"] or "if_match" in (other.get("cond") or {})):
                 self.report("lost-update", op["u"], op["e"],
                             f"{op['op']} {op['jid']} If-Match {op['cond']['if_match']} passed over "

@@ -59,28 +59,30 @@ class World:
                            return_when=asyncio.FIRST_EXCEPTION)
         self.resting.set()
         nemesis.heal()
-        self.recorder.add("rest", t=self.recorder.now())
+        rest = self.recorder.now()
+        self.recorder.add("rest", t=rest)
         await asyncio.gather(breaking, *running)
-        settled = await self.settle()
+        settled = await self.settle(rest)
         await asyncio.gather(*(writer.finish() for writer in self.writers))
         await asyncio.gather(*(witness.finish() for witness in self.witnesses))
         self.over.set()
         await asyncio.gather(*following)
         return settled
 
-    async def settle(self):
-        """Waits until all readers hold what the witness holds; returns the seconds, None if never."""
-        start = since = self.recorder.now()
-        while self.recorder.now() - start < REST + STABLE:
+    async def settle(self, rest):
+        """Waits until all readers hold what the witness holds; returns the seconds this took from
+        the last fault, None if it never came about."""
+        since = self.recorder.now()
+        while since is None or self.recorder.now() - since < STABLE:
+            if self.recorder.now() > rest + REST + STABLE:
+                return None
             if not all(reader.items == witness.items for witness in self.witnesses
                        for reader in self.readers if reader.user is witness.user):
                 since = None
             elif since is None:
                 since = self.recorder.now()
-            elif self.recorder.now() - since >= STABLE:
-                return round(since - start, 3)
             await asyncio.sleep(0.02)
-        return None
+        return round(since - rest, 3)
 
     async def stop(self):
         for actor in getattr(self, "readers", ()):
