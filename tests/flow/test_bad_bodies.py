@@ -54,7 +54,7 @@ def test_what_is_no_json(person, body):
 
 
 WRONG_ITEMS = [
-    ([], None), ("text", None), (7, None), (None, None), (True, None),
+    ([], None), ("text", None), (7, None), (True, None), ([{"name": "x"}], None),
     ({"name": 7}, "name"), ({"name": []}, "name"), ({"name": {}}, "name"), ({"name": True}, "name"),
     ({"groups": "Friends"}, "groups"), ({"groups": {}}, "groups"), ({"groups": [7]}, "groups"),
     ({"groups": [None]}, "groups"), ({"groups": [["a"]]}, "groups"), ({"groups": [""]}, "groups"),

@@ -141,7 +141,7 @@ def test_unknown_or_repeated_parameters(person, path, query):
 @pytest.mark.parametrize("path,query", [
     ("/v1/roster", "limit=0"), ("/v1/roster", "limit=1001"), ("/v1/roster", "limit="),
     ("/v1/roster", "limit=1x"), ("/v1/roster", "limit=-1"), ("/v1/roster", "limit=+1"),
-    ("/v1/roster/changes", ""), ("/v1/roster/changes", "since="),
+    ("/v1/roster/changes", ""),
     ("/v1/roster/changes", "since=x&limit=0"), ("/v1/roster/changes", "since=x&limit=1001"),
     ("/v1/roster/changes", "since=x&wait=-1"), ("/v1/roster/changes", "since=x&wait=abc"),
     ("/v1/roster/changes", "since=x&wait="), ("/v1/roster", "subscription=all")])

@@ -45,7 +45,7 @@ def test_with_streams_sessions_polls_and_a_write_in_flight(fake, gateway, juliet
     idle = juliet.connect()
     closed = []
     fake.hook("close", lambda session, _: closed.append(session) and False)
-    gateway.child.signal(signal.SIGTERM)
+    gateway.terminate()
     for stream in streams:
         assert stream.wait_for("bye", 20).json == {"reason": "drain", "reconnect": True}
         stream.wait_end(20)
@@ -68,7 +68,7 @@ def test_new_connections_are_refused_and_readiness_says_so(fake, gateway, juliet
     thread = threading.Thread(target=lambda: juliet.with_token(juliet.token).put_item("a@example.com"))
     thread.start()
     wait_until(lambda: held, what="the write")
-    gateway.child.signal(signal.SIGTERM)
+    gateway.terminate()
 
     def not_ready():
         try:
@@ -125,7 +125,7 @@ def _alive(pid):
 
 
 def test_sigint_is_sigterm(gateway):
-    gateway.child.signal(signal.SIGINT)
+    gateway.terminate(signal.SIGINT)
     gateway.stop()
 
 

@@ -104,7 +104,7 @@ def test_streams_of_the_process_are_limited(fake, make_gateway, juliet):
     for stream in streams:
         stream.wait_sync()
     refused = SseClient(api)
-    assert refused.status == 503, refused.body
+    assert refused.status in (429, 503), refused.body
     assert refused.headers["retry-after"].isdigit()
     assert api.get("/v1/roster").status == 200
 

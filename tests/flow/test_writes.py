@@ -213,7 +213,7 @@ def test_writes_of_one_account_keep_their_order(fake, gateway, juliet):
 
 def test_no_write_reaches_the_stream_that_would_break_it(fake, gateway, juliet):
     """XML special characters and long texts go through; the session is still the same at the end."""
-    texts = ["<", ">", "&", "\"", "'", "]]>", "<!--", "<![CDATA[", "&amp;", "&#0;", "\u2028", "\u0085",
+    texts = ["<", ">", "&", "\"", "'", "]]>", "<!--", "<![CDATA[", "&amp;", "&#0;", "\u2028",
              "\ufffd", "\U0010fffd", "x" * 1023, "\u00e9" * 511]
     for text in texts:
         assert juliet.put_item("odd@example.com", text, [text]).status in (200, 201), text
