@@ -17,7 +17,7 @@
 #include "gateway/base/mem.h"
 #include "gateway/base/text.h"
 
-enum { CHECK_BYTES = 8, CHECK_HEX = 16, LINE_MAX_LEN = RG_JID_BARE_MAX + 256 };
+enum { CHECK_BYTES = 8, CHECK_HEX = 16 };
 
 static const char *const kinds[] =
     {[RG_END_SIGN_IN] = "sign-in", [RG_END_ALL] = "all", [RG_END_PASSWORD] = "password"};
@@ -119,7 +119,7 @@ static bool parse_line(struct line *out, char *text, size_t len)
     uint8_t sum[CHECK_BYTES], found[CHECK_BYTES];
     char *at = text, *op;
 
-    if (len <= CHECK_HEX || text[CHECK_HEX] != ' ')
+    if (len <= CHECK_HEX || text[CHECK_HEX] != ' ' || strlen(text) != len)
         return false;
     check_sum(sum, text + CHECK_HEX + 1, len - CHECK_HEX - 1);
     if (!parse_hex(found, sizeof(found), word(&at)) || memcmp(sum, found, sizeof(sum)) != 0)
@@ -198,41 +198,28 @@ static bool apply(struct rg_state_set *set, const struct line *line, int64_t now
     return true;
 }
 
-/* Reads on to the end of a line that is too long for the buffer. */
-static void skip_line(FILE *file)
-{
-    int c;
-
-    do {
-        c = fgetc(file);
-    } while (c != EOF && c != '\n');
-}
-
 enum rg_code rg_state_read(struct rg_state_set *set, FILE *file, int64_t now_s,
                            struct rg_err *err)
 {
-    char text[LINE_MAX_LEN];
-    long number = 1;
+    RG_CLEANUP(rg_freep) char *text = NULL;
+    size_t size = 0;
+    ssize_t len;
 
-    if (fgets(text, sizeof(text), file) == NULL)
-        return ferror(file) ? rg_fail(err, RG_E_INTERNAL, "cannot be read") : RG_OK;
-    if (strcmp(text, RG_STATE_HEAD) != 0)
-        return rg_fail(err, RG_E_INVALID_ITEM, "is not a state file of Rostergate");
-    while (fgets(text, sizeof(text), file) != NULL) {
-        size_t len = strlen(text);
-        bool whole = len > 0 && text[len - 1] == '\n';
+    for (long number = 1; (len = getline(&text, &size, file)) >= 0; number++) {
+        bool whole = len > 0 && text[len - 1] == '\n'; /* else torn by a crash */
         struct line line;
 
-        number++;
+        if (number == 1 && strcmp(text, RG_STATE_HEAD) != 0)
+            return rg_fail(err, RG_E_INVALID_ITEM, "is not a state file of Rostergate");
+        if (number == 1)
+            continue;
         if (whole)
             text[--len] = '\0';
-        else
-            skip_line(file); /* too long, torn at the end, or holding a NUL */
-        if (!whole || !parse_line(&line, text, len)) {
+        if (!whole || !parse_line(&line, text, (size_t)len)) {
             if (set->damaged++ == 0)
                 set->first_damaged_line = number;
         } else if (!apply(set, &line, now_s))
             return rg_fail(err, RG_E_INTERNAL, "out of memory");
     }
-    return ferror(file) ? rg_fail(err, RG_E_INTERNAL, "cannot be read") : RG_OK;
+    return feof(file) ? RG_OK : rg_fail(err, RG_E_INTERNAL, "cannot be read");
 }
