@@ -162,18 +162,26 @@ static void note_outcome(struct rg_state_file *file, bool written, int why)
         rg_log(RG_LOG_INFO, "cache", "state-file-writes-again", RG_STR("path", file->path));
 }
 
+/* Failed: what is behind `kept` stays in the backlog if there is room. */
+static void keep_for_later(struct rg_buf *backlog, size_t kept)
+{
+    if (backlog->len <= BACKLOG_MAX)
+        return;
+    rg_log(RG_LOG_ERROR, "cache", "state-file-backlog-full",
+           RG_INT("lost_bytes", backlog->len - kept));
+    backlog->len = kept;
+}
+
 /* Writes the backlog and then text; what fails becomes the backlog. */
 static bool write_text(struct rg_state_file *file, const struct rg_buf *text)
 {
     struct rg_buf *backlog = &file->backlog;
-    bool room = backlog->len + text->len <= BACKLOG_MAX, written = false;
+    size_t kept = backlog->len;
+    bool written = false;
     int why = ENOMEM;
 
-    if (room)
-        rg_buf_append(backlog, text->data, text->len);
-    else
-        rg_log(RG_LOG_ERROR, "cache", "state-file-backlog-full", RG_INT("lost", text->len));
-    if (backlog->len > 0 && room && !rg_buf_failed(backlog)) {
+    rg_buf_append(backlog, text->data, text->len);
+    if (backlog->len > 0 && !rg_buf_failed(backlog)) {
         written = write_all(file->fd, backlog->data, backlog->len, file->size) &&
                   fdatasync(file->fd) == 0;
         why = errno;
@@ -185,6 +193,8 @@ static bool write_text(struct rg_state_file *file, const struct rg_buf *text)
     }
     /* A mark for lacking memory must not outlast the moment; the bytes before it are whole. */
     backlog->failed = false;
+    if (!written)
+        keep_for_later(backlog, kept);
     note_outcome(file, written, why);
     if (written && file->size > 2 * file->rewritten + GROWTH_MIN)
         rewrite(file);

@@ -340,7 +340,7 @@ static void account__since__knows_each_version_of_the_journal(void **state)
     struct rg_account *account = rg_account_create("a@b");
     struct rg_version at[6];
     size_t index = 99;
-    char name[8];
+    char name[16];
 
     (void)state;
     replace(account, "x=0", 0, true);
@@ -485,7 +485,7 @@ static void account__trim__drops_what_is_a_week_old(void **state)
     (void)state;
     replace(account, "", 0, true);
     for (int day = 0; day < 10; day++) {
-        char name[8];
+        char name[16];
 
         (void)snprintf(name, sizeof(name), "%d", day);
         assert_int_equal(

@@ -182,7 +182,7 @@ static void memory__journal__stays_in_the_budget(void **state)
     size_t bytes = 0;
 
     for (int i = 0; i < 50; i++) {
-        char user[16], name[8];
+        char user[24], name[16];
 
         (void)snprintf(user, sizeof(user), "u%d@b", i);
         held[i] = load(f, user);
