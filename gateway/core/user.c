@@ -30,6 +30,13 @@ static void account_loaded(void *arg, struct rg_account *account)
     rg_user_run_waiting(user);
 }
 
+static void load(struct rg_user *user)
+{
+    struct rg_store *store = user->core->store;
+    user->loading = true;
+    store->ops->load(store, user->name, account_loaded, user);
+}
+
 static void init_lists(struct rg_user *user)
 {
     TAILQ_INIT(&user->waiting);
@@ -46,6 +53,8 @@ static void init_lists(struct rg_user *user)
 struct rg_user *rg_user_obtain(struct rg_core *core, const char *name)
 {
     struct rg_user *user = rg_user_find(core, name);
+    if (user != NULL && user->account == NULL && !user->loading)
+        load(user); /* the last try failed, and the user has not been let go of yet */
     if (user != NULL)
         return user;
     size_t len = strlen(name);
@@ -68,8 +77,7 @@ struct rg_user *rg_user_obtain(struct rg_core *core, const char *name)
         free(user);
         return NULL;
     }
-    user->loading = true;
-    core->store->ops->load(core->store, user->name, account_loaded, user);
+    load(user);
     return user;
 }
 
