@@ -91,8 +91,9 @@ struct rg_user {
     struct rg_upstream_features features;
     struct rg_op
         *opener; /* the sign-in whose password the attempt carries; NULL: the token's */
-    uint8_t tag[RG_ID_BYTES];   /* of the password that the attempt or session carries */
-    bool wanted;                /* reopen at once when CLOSING has ended */
+    uint8_t tag[RG_ID_BYTES]; /* of the password that the attempt or session carries */
+    bool wanted;              /* reopen at once when CLOSING has ended */
+    bool given_up; /* abort was called: nothing is taken from the session or sent to it */
     struct rg_err *attempt_err; /* own: why a bound session was of no use; NULL: none */
     unsigned failures;          /* attempts since the last live session */
     bool was_live;              /* since the user object exists */

@@ -107,8 +107,17 @@ static void on_closed(void *arg, const struct rg_err *why)
 {
     struct rg_user *user = arg;
     struct rg_err *own_why = user->attempt_err;
+    struct rg_err broken;
     user->attempt_err = NULL;
-    log_closed(user, user->link, own_why != NULL ? own_why : why);
+    if (own_why != NULL) {
+        why = own_why;
+    } else if (user->given_up && why->code == RG_E_CANCELLED && !user->core->draining) {
+        /* What the core ends itself comes back as cancelled, but nobody cancelled it. */
+        (void)rg_fail(&broken, RG_E_UNREACHABLE, "the XMPP session was of no use any more");
+        why = &broken;
+    }
+    user->given_up = false;
+    log_closed(user, user->link, why);
     if (user->link == RG_LINK_LIVE || user->link == RG_LINK_CLOSING) {
         /* Until now every change would have been pushed. */
         if (rg_user_has_roster(user))
@@ -120,7 +129,7 @@ static void on_closed(void *arg, const struct rg_err *why)
     rg_timer_stop(&user->reread_timer, user->core->loop);
     rg_replica_drop_early(user);
     rg_presence_forget(user);
-    after_closed(user, own_why != NULL ? own_why : why);
+    after_closed(user, why);
     free(own_why);
 }
 
@@ -264,8 +273,10 @@ void rg_pool_close(struct rg_user *user)
 void rg_pool_abort(struct rg_user *user)
 {
     struct rg_upstream *up = user->core->upstream;
-    if (user->session != 0)
-        up->ops->abort(up, user->session);
+    if (user->session == 0 || user->given_up)
+        return;
+    user->given_up = true;
+    up->ops->abort(up, user->session);
 }
 
 void rg_pool_attempt_failed(struct rg_user *user, const struct rg_err *err)
@@ -311,7 +322,7 @@ void rg_pool_announce(struct rg_user *user)
 {
     struct rg_upstream *up = user->core->upstream;
     bool wants = rg_user_wants_presence(user);
-    if (user->link != RG_LINK_LIVE || wants == user->announced)
+    if (user->link != RG_LINK_LIVE || user->given_up || wants == user->announced)
         return;
     struct rg_err err;
     if (up->ops->announce(up, user->session, wants, &err) == RG_OK)

@@ -20,6 +20,8 @@ static void start_get(struct rg_user *user)
     const char *ver = NULL;
     size_t ver_len = 0;
     struct rg_err err;
+    if (user->given_up)
+        return; /* who waits is run again when it is closed */
     user->sent_ver = false;
     if (user->features.roster_versioning) {
         /* The `ver` of an empty roster is never sent: Prosody gives the same one to "never
@@ -45,6 +47,8 @@ void rg_replica_first_get(struct rg_user *user)
 void rg_replica_barrier(struct rg_user *user, struct rg_op *op, bool full)
 {
     user->full = user->full || full;
+    if (op != NULL && op->timed)
+        rg_timer_stop(&op->timer, user->core->loop); /* from now on the answer is waited for */
     if (op != NULL)
         rg_op_list_in(user->getting ? &user->next_getters : &user->getters, op);
     else if (user->getting)
@@ -233,6 +237,10 @@ void rg_replica_drop_early(struct rg_user *user)
 
 void rg_replica_push(struct rg_user *user, const struct rg_upstream_push *push)
 {
+    /* After a push that could not be applied, a later one must not bring a newer `ver`: the
+     * server would call the roster unchanged, and the lost change would stay lost. */
+    if (user->given_up)
+        return;
     if (user->link == RG_LINK_OPENING || user->link == RG_LINK_LOADING)
         keep_early(user, push); /* after the first result (R52) */
     else
@@ -268,13 +276,17 @@ static void on_answer(void *arg, const struct rg_roster_answer *answer)
     struct rg_user *user = arg;
     struct rg_err err = RG_ERR_INIT;
     user->getting = false;
-    if (user->link != RG_LINK_LOADING && user->link != RG_LINK_LIVE)
+    if (user->given_up || (user->link != RG_LINK_LOADING && user->link != RG_LINK_LIVE))
         return; /* closing: what waits is run again when it is closed */
     enum rg_code code = take_answer(user, answer, &err);
     if (code != RG_OK)
         log_failure(user, "roster-get-failed", err.text);
     if (user->link == RG_LINK_LOADING) {
+        if (code == RG_E_UNCERTAIN)
+            (void)rg_fail(&err, RG_E_TIMEOUT, "the XMPP server did not send the roster");
         if (code != RG_OK) {
+            if (code == RG_E_UNCERTAIN) /* a read: nothing is uncertain but the server */
+                (void)rg_fail(&err, RG_E_TIMEOUT, "the XMPP server did not send the roster");
             rg_pool_attempt_failed(user, &err);
             return;
         }

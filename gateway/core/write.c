@@ -33,11 +33,16 @@ static void finish(struct rg_op *op)
     rg_write_pump(user);
 }
 
+static void tell_when_to_retry(struct rg_op *op)
+{
+    if (op->err.code == RG_E_UNREACHABLE && op->err.retry_after_s == 0)
+        op->err.retry_after_s = AWAY_RETRY_S;
+}
+
 static void finish_as(struct rg_op *op, enum rg_code code, const char *text)
 {
     (void)rg_fail(&op->err, code, "%s", text);
-    if (code == RG_E_UNREACHABLE)
-        op->err.retry_after_s = AWAY_RETRY_S;
+    tell_when_to_retry(op);
     finish(op);
 }
 
@@ -167,13 +172,14 @@ static void on_result(void *arg, const struct rg_err *err)
         finish(op);
     } else if (err->code == RG_E_UNCERTAIN) {
         rg_metric_add(op->core->metrics.uncertain, 1);
+        rg_pool_abort(user); /* read again over a new stream; what is queued waits for it */
         op->err = *err;
         finish(op);
-        rg_pool_abort(user); /* read again over a new stream */
     } else {
+        if (err->code == RG_E_UNREACHABLE)
+            rg_pool_abort(user); /* nothing more is sent to it while it goes down */
         op->err = *err;
-        if (op->err.retry_after_s == 0 && op->err.code == RG_E_UNREACHABLE)
-            op->err.retry_after_s = AWAY_RETRY_S;
+        tell_when_to_retry(op);
         finish(op);
     }
 }
@@ -197,6 +203,7 @@ static void start(struct rg_op *op)
     op->before = item != NULL ? rg_item_ref(item) : NULL;
     op->flag = false;
     if (judge(op, item) != RG_OK || send_iq(op) != RG_OK) {
+        tell_when_to_retry(op);
         rg_op_finish(op);
         return;
     }
@@ -220,7 +227,7 @@ static bool list_has_jid(const struct rg_op_list *list, const char *jid)
 void rg_write_pump(struct rg_user *user)
 {
     struct rg_op *op;
-    while (user->link == RG_LINK_LIVE && user->n_in_flight < RG_IQ_WINDOW &&
+    while (user->link == RG_LINK_LIVE && !user->given_up && user->n_in_flight < RG_IQ_WINDOW &&
            (op = TAILQ_FIRST(&user->writes)) != NULL) {
         if (list_has_jid(&user->in_flight, op->in.jid) ||
             list_has_jid(&user->getters, op->in.jid) ||
