@@ -61,19 +61,25 @@ static bool stored_otherwise(const struct rg_op *op, const struct rg_item *item)
            (op->before == NULL || !rg_item_equal(op->before, item));
 }
 
+static void keep_item(struct rg_op *op, struct rg_item *item)
+{
+    rg_item_unref(op->out.item);
+    op->out.item = item != NULL && op->kind != RG_OP_REMOVE ? rg_item_ref(item) : NULL;
+}
+
 static void complete(struct rg_op *op)
 {
     struct rg_item *item = rg_roster_find(op->user->account->roster, op->in.jid);
     bool by_push = op->stage != BARRIER;
-    if (!shows_it(op, item) && !stored_otherwise(op, item) &&
-        !(by_push && (item != NULL || op->kind == RG_OP_REMOVE))) {
+    if (!by_push && !shows_it(op, item) && !stored_otherwise(op, item)) {
         rg_metric_add(op->core->metrics.not_applied, 1);
         finish_as(op, RG_E_NOT_APPLIED,
                   "the XMPP server confirmed the change, but its roster does not show it");
         return;
     }
     op->out.created = op->before == NULL;
-    op->out.item = item != NULL ? rg_item_ref(item) : NULL;
+    if (item != NULL || op->kind == RG_OP_REMOVE)
+        keep_item(op, item);
     finish(op);
 }
 
@@ -248,6 +254,8 @@ void rg_write_saw_push(struct rg_user *user, const char *jid, const struct rg_it
         if (strcmp(op->in.jid, jid) != 0 || !shows_it(op, item))
             continue;
         op->flag = true;
+        /* Another client may remove it before the result comes: it was made all the same. */
+        keep_item(op, rg_roster_find(user->account->roster, jid));
         if (op->stage == GRACE)
             complete(op);
         return; /* one write per JID is in flight */
