@@ -5,8 +5,8 @@
  * libstrophe does not survive that everywhere. It only notes that the bound was crossed; the
  * session is ended as soon as the library has returned, at most 4 KiB of input later.
  *
- * Expat's own buffers of all contexts but the first are outside of it; session.c bounds those
- * by the bytes received since the last stanza. Thread: worker. */
+ * Expat's memory is counted as well (expat.h), and has a bound of its own: it is what one
+ * unfinished tag may take. Thread: worker. */
 #ifndef XMPP_MEMORY_H
 #define XMPP_MEMORY_H
 
@@ -14,13 +14,27 @@
 #include <stddef.h>
 
 #include <strophe.h>
+#include <sys/queue.h>
+
+struct rg_block;
+LIST_HEAD(rg_block_list, rg_block);
 
 struct rg_memory {
     xmpp_mem_t hook; /* for xmpp_ctx_new; keeps pointing here, so the struct must not move */
     size_t live, peak, max;
-    bool over; /* live was beyond max once */
+    size_t parser_live, parser_max; /* Expat's part of live */
+    struct rg_block_list blocks;    /* all of them */
+    bool over;                      /* beyond one of the bounds once */
 };
 
-void rg_memory_init(struct rg_memory *memory, size_t max);
+void rg_memory_init(struct rg_memory *memory, size_t max, size_t parser_max);
+/* After the context is freed: wipes and frees what libstrophe left behind (it forgets parts of
+ * an authentication that was cut off, which may hold the password). */
+void rg_memory_fini(struct rg_memory *memory);
+
+/* For Expat, whose functions get no user data: a block remembers whom it is charged to. */
+void *rg_memory_parser_alloc(struct rg_memory *memory, size_t size);
+void *rg_memory_parser_realloc(struct rg_memory *memory, void *data, size_t size);
+void rg_memory_parser_free(void *data);
 
 #endif

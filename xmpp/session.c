@@ -3,8 +3,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/tcp.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,12 +14,12 @@
 #include <unistd.h>
 
 #include "gateway/base/random.h"
+#include "xmpp/expat.h"
 
 enum {
     RUNS_PER_TURN = 8,
     EMPTY_RUNS_TLS = 4, /* bytes may wait inside the SSL object, where nobody can see them */
     HUP_TURNS = 64,
-    SAMPLE_RUNS = 256,
     RESOURCE_SIZE = 26 /* '/', 24 hex digits, NUL */
 };
 
@@ -179,10 +179,6 @@ static void on_log(void *arg, xmpp_log_level_t level, const char *area, const ch
     (void)level;
     (void)area;
     switch (rg_sasl_log_read(&session->log, text)) {
-    case RG_LOG_STANZA:
-        session->runs = 0;
-        session->sampled = false;
-        break;
     case RG_LOG_TLS_BEGINS:
         tell_handshake(session, true);
         break;
@@ -197,6 +193,7 @@ static void on_log(void *arg, xmpp_log_level_t level, const char *area, const ch
         if (session->fd >= 0)
             shutdown(session->fd, SHUT_RD);
         break;
+    case RG_LOG_STANZA:
     case RG_LOG_PARSE_ERROR:
     case RG_LOG_NOTHING:
         break;
@@ -258,8 +255,14 @@ static void on_bound(struct rg_session *session)
         return;
     const char *full = xmpp_conn_get_bound_jid(session->conn);
     struct rg_jid jid;
-    if (full != NULL && rg_jid_prepare(&jid, full, strlen(full), NULL) == RG_OK)
-        memcpy(session->self.full, jid.text, jid.len + 1);
+    if (full == NULL || rg_jid_prepare(&jid, full, strlen(full), NULL) != RG_OK ||
+        jid.bare_len != strlen(session->self.bare) ||
+        memcmp(jid.text, session->self.bare, jid.bare_len) != 0) {
+        rg_fail(&session->why, RG_E_UNREACHABLE, "the XMPP server bound another JID");
+        rg_session_leave(session);
+        return;
+    }
+    memcpy(session->self.full, jid.text, jid.len + 1);
     set_state(session, RG_SESSION_UP);
     xmpp_handler_add(session->conn, rg_session_on_iq, NULL, "iq", NULL, session);
     xmpp_handler_add(session->conn, rg_session_on_presence, NULL, "presence", NULL, session);
@@ -310,6 +313,7 @@ static void full_jid(char *out, size_t size, const char *user)
 static bool make_conn(struct rg_session *session, const char *user, const char *password)
 {
     char jid[RG_JID_SIZE + RESOURCE_SIZE];
+    rg_expat_charge(&session->memory);
     session->log_hook = (xmpp_log_t){.handler = on_log, .userdata = session};
     session->ctx = xmpp_ctx_new(&session->memory.hook, &session->log_hook);
     session->conn = session->ctx == NULL ? NULL : xmpp_conn_new(session->ctx);
@@ -357,7 +361,7 @@ enum rg_code rg_session_create(struct rg_worker *worker,
     memcpy(session->self.bare, jid.text, jid.len + 1);
     snprintf(session->self.domain, sizeof(session->self.domain), "%s", worker->domain);
     rg_iq_table_init(&session->iqs, &worker->iqs);
-    rg_memory_init(&session->memory, worker->stanza_bytes);
+    rg_memory_init(&session->memory, worker->stanza_bytes, RG_PARSER_BYTES_MAX);
     if (!make_conn(session, jid.text, options->password)) {
         rg_session_destroy(session);
         return rg_fail(err, RG_E_INTERNAL, "out of memory");
@@ -417,23 +421,6 @@ static bool readable(const struct rg_session *session)
     return ioctl(session->fd, FIONREAD, &n) == 0 && n > 0;
 }
 
-/* Expat keeps an unfinished tag in memory that no hook sees, and a stanza's text grows slowly:
- * so the bytes received without a whole stanza are bounded as well. */
-static bool too_much_input(struct rg_session *session)
-{
-    struct tcp_info info;
-    socklen_t len = sizeof(info);
-    if (session->runs % SAMPLE_RUNS != 0 ||
-        getsockopt(session->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 ||
-        len < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(uint64_t))
-        return false;
-    if (!session->sampled) {
-        session->sampled = true;
-        session->received_mark = info.tcpi_bytes_received;
-    }
-    return info.tcpi_bytes_received - session->received_mark > session->worker->stanza_bytes;
-}
-
 static void end_hostile(struct rg_session *session, enum rg_count count, const char *event,
                         const char *text)
 {
@@ -448,7 +435,7 @@ static void end_hostile(struct rg_session *session, enum rg_count count, const c
 static void run(struct rg_session *session)
 {
     session->queued = false;
-    session->runs++;
+    rg_expat_charge(&session->memory);
     xmpp_run_once(session->ctx, 0);
     if (!alive(session))
         return;
@@ -459,7 +446,7 @@ static void run(struct rg_session *session)
     } else if (session->log.parse_error) {
         end_hostile(session, RG_COUNT_PARSE_ERROR, "parse-error",
                     "what the XMPP server sends does not parse");
-    } else if (session->memory.over || too_much_input(session)) {
+    } else if (session->memory.over) {
         end_hostile(session, RG_COUNT_STANZA_BYTES, "stanza-too-large",
                     "a stanza is larger than limits.stanza_bytes");
     } else if (session->verify && session->verified) {
@@ -547,5 +534,6 @@ void rg_session_destroy(struct rg_session *session)
     drop_socket(session);
     if (session->ctx != NULL)
         xmpp_ctx_free(session->ctx);
+    rg_memory_fini(&session->memory);
     free(session);
 }

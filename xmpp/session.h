@@ -48,9 +48,6 @@ struct rg_session {
     bool queued;      /* a handler queued something: run_once must come again (rule 1) */
     bool hup;         /* the peer has hung up: read on until libstrophe says so */
     unsigned hup_turns;
-    unsigned runs; /* run_once calls since the last whole stanza */
-    bool sampled;  /* received_mark is set */
-    uint64_t received_mark;
 
     xmpp_ctx_t *ctx;
     xmpp_conn_t *conn;

@@ -159,7 +159,10 @@ static void send_roster(struct rg_session *session, uint32_t request, xmpp_stanz
 static void on_answer(struct rg_session *session, xmpp_stanza_t *stanza, bool is_error)
 {
     struct rg_err err = RG_ERR_INIT;
-    struct rg_iq *iq = rg_iq_find(&session->iqs, xmpp_stanza_get_id(stanza));
+    const char *id = xmpp_stanza_get_id(stanza);
+    if (id != NULL && strncmp(id, "_xmpp_", 6) == 0)
+        return; /* to libstrophe's own bind or session request, which brought us here */
+    struct rg_iq *iq = rg_iq_find(&session->iqs, id);
     if (iq == NULL || !rg_self_answers(&session->self, xmpp_stanza_get_from(stanza))) {
         rg_session_note(session, RG_COUNT_RESULT_STRANGER, "answer-rejected"); /* R20 */
         return;

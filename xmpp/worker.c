@@ -22,6 +22,7 @@
 
 #include "gateway/base/log.h"
 #include "gateway/base/random.h"
+#include "xmpp/expat.h"
 #include "xmpp/session.h"
 #include "xmpp/upstream.h"
 
@@ -145,10 +146,10 @@ static bool start(struct rg_worker *worker)
         !open_descriptors(worker))
         return false;
     xmpp_initialize();
-    rg_memory_init(&worker->first_memory, SIZE_MAX);
+    rg_memory_init(&worker->first_memory, SIZE_MAX, SIZE_MAX);
     worker->first_ctx = xmpp_ctx_new(&worker->first_memory.hook, NULL);
     worker->first_conn = worker->first_ctx == NULL ? NULL : xmpp_conn_new(worker->first_ctx);
-    return worker->first_conn != NULL;
+    return worker->first_conn != NULL && rg_expat_is_hooked();
 }
 
 /* ---- one turn ---- */
