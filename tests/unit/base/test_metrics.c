@@ -98,7 +98,7 @@ static double asked(void *arg)
 
 static void metrics__ask__asks_when_shown(void **state)
 {
-    double value = 1.5;
+    static double value = 1.5; /* lives as long as the series */
 
     (void)state;
     rg_metric_ask("t_six", "Six.", "loop=\"core\"", 0, asked, &value);
