@@ -19,9 +19,9 @@
  *
  *   main: SIGTERM -> not ready, no more connections
  *   core:                 drain: bye to all streams, parked requests answered, writes end
- *   main:                         finish: requests and streams have gone out
- *   core:                                 stop: sessions closed, workers ended, store closed
- *   main:                                       loops joined, exit */
+ *   main:                         finish: requests and streams have gone out; http is taken
+ * down core:                                 stop: sessions closed, workers ended, store closed
+ *   main:                                       the core's loop joined, exit */
 
 enum { FINISH_MS = 30 * 1000 };
 
@@ -71,10 +71,19 @@ static void stop_core(struct rg_message *message)
     rg_core_stop(wire->core, core_stopped, wire);
 }
 
+/* While the core still runs, as the last farewells of streams go to it. */
+static void destroy_http(struct rg_message *message)
+{
+    struct wire *wire = wire_of(message);
+    rg_http_destroy(wire->http);
+    wire->http = NULL;
+    step(wire, wire->core_loop, stop_core);
+}
+
 static void http_finished(void *arg)
 {
     struct wire *wire = arg;
-    step(wire, wire->core_loop, stop_core);
+    step(wire, wire->main_loop, destroy_http);
 }
 
 static void finish_http(struct rg_message *message)
@@ -179,7 +188,7 @@ static void take_down(struct wire *wire)
             step(wire, wire->core_loop, stop_core_loop_only);
         pthread_join(wire->core_thread, NULL);
     }
-    rg_http_destroy(wire->http);
+    rg_http_destroy(wire->http); /* NULL after a stop */
     rg_core_destroy(wire->core);
     if (wire->store != NULL)
         wire->store->ops->destroy(wire->store);
