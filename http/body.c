@@ -88,7 +88,8 @@ enum rg_code rg_body_parse(const char *text, size_t len, json_t **out, struct rg
         return rg_fail(err, RG_E_INVALID_JSON, "the body nests deeper than %d", RG_BODY_DEPTH);
     /* The error's text is not passed on: it quotes the body, which may hold a password. */
     json_error_t error;
-    json_t *json = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    json_t *json = json_loadb(
+        text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
     if (json == NULL)
         return rg_fail(err, RG_E_INVALID_JSON, "%s at line %d, column %d",
                        json_error_code(&error) == json_error_duplicate_key
