@@ -23,6 +23,11 @@ def load(path):
         return [json.loads(line) for line in lines]
 
 
+def begun(times, what, op):
+    """Keeps the earliest begin; the records stand in the order of the ends."""
+    times[what] = min(times.get(what, op["s"]), op["s"])
+
+
 class Checker:
     def __init__(self, records):
         self.records = records
@@ -84,15 +89,14 @@ class Checker:
             if op["op"] == "xsub":  # adds the contact if it is not there
                 wanted = {"name": None, "groups": []}
             if op["op"] in ("delete", "xremove"):
-                removers[key].setdefault("first", op["s"])
+                begun(removers[key], "first", op)
             elif wanted is not None:
                 if "name" in wanted:
-                    names[key].setdefault(wanted["name"], op["s"])
+                    begun(names[key], wanted["name"], op)
                 if "groups" in wanted:
-                    groups[key].setdefault(tuple(wanted["groups"]), op["s"])
+                    begun(groups[key], tuple(wanted["groups"]), op)
                 if len(wanted) == 2:
-                    pair = (wanted["name"], tuple(wanted["groups"]))
-                    written[key].setdefault(pair, op["s"])
+                    begun(written[key], (wanted["name"], tuple(wanted["groups"])), op)
                 else:
                     patched[key].add(("name", wanted["name"]) if "name" in wanted
                                      else ("groups", tuple(wanted["groups"])))

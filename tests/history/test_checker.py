@@ -137,6 +137,17 @@ def test_writes__sent_twice__caught():
     assert "written-twice" in kinds(story.end())
 
 
+def test_server__removed_by_the_slower_of_two__silent():
+    """A DELETE that began first but ended last (504) did it (found as a false alarm)."""
+    story = begun()
+    start = story.tick()
+    story.store("ua", C1, None)
+    story.change("ua", C1, None)
+    story.delete("ua", C1, status=404, stored=False, shown=False)
+    story.op("ua", "delete", start, 504, jid=C1)
+    assert kinds(story.end()) == set()
+
+
 def test_server__state_nobody_wrote__caught():
     story = begun()
     story.store("ua", C1, item(C1, "ua.w.99"))
