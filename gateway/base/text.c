@@ -237,6 +237,18 @@ void rg_base64url_encode(struct rg_buf *buf, const void *data, size_t len)
     buf->len += strlen(buf->data + buf->len);
 }
 
+static bool base64url_alphabet(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        char c = text[i];
+
+        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+              c == '-' || c == '_'))
+            return false;
+    }
+    return true;
+}
+
 bool rg_base64url_decode(const char *text, size_t len, void *out, size_t out_cap,
                          size_t *out_len)
 {
@@ -246,8 +258,11 @@ bool rg_base64url_decode(const char *text, size_t len, void *out, size_t out_cap
         *out_len = 0;
         return true;
     }
-    /* libsodium refuses stray bits behind the last byte, so one token has one spelling. */
-    if (sodium_base642bin(out, out_cap, text, len, NULL, &n, NULL,
+    /* libsodium refuses stray bits behind the last byte, so one token has one spelling. But
+     * 1.0.18 takes some bytes from 0x80 on for '_' (found by fuzz_text), hence the look at the
+     * alphabet. */
+    if (!base64url_alphabet(text, len) ||
+        sodium_base642bin(out, out_cap, text, len, NULL, &n, NULL,
                           sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0)
         return false;
     *out_len = n;

@@ -179,8 +179,10 @@ static void text__base64url__comes_back(void **state)
 
 static void text__base64url__one_spelling_only(void **state)
 {
-    static const char *const bad[] = {"A",   "AA=",  "AA==",  "AB",    "AAB",  "AA A",
-                                      "A+A", "AA/A", "AAA\n", "AAAA=", "AAAAA"};
+    static const char *const bad[] = {"A",      "AA=",   "AA==",  "AB",
+                                      "AAB",    "AA A",  "A+A",   "AA/A",
+                                      "AAA\n",  "AAAA=", "AAAAA", "\x80\xC0\x80\xF5",
+                                      "AAA\x80"};
     uint8_t out[8];
     size_t n = 99;
 
