@@ -58,7 +58,7 @@ class Panel {
     this.gate.addEventListener('reset', () => this.draw());
     this.gate.addEventListener('sync', (event) => {
       this.log(event.detail.resumed ? 'resumed where the stream was cut' : 'list complete');
-      this.draw();
+      if (!event.detail.resumed) this.draw();
     });
     this.gate.addEventListener('state', () => this.showState());
     this.gate.addEventListener('signed-out', (event) => this.signedOut(event.detail.reason));
@@ -101,7 +101,12 @@ class Panel {
     this.$('.sign-out').hidden = false;
     this.$('.log').replaceChildren();
     await this.gate.open();
-    this.$('.add').jid.focus();
+    this.focus(this.$('.add').jid);
+  }
+
+  /* Never takes the keyboard away from somebody who has gone on to something else meanwhile. */
+  focus(element) {
+    if ([null, document.body].includes(document.activeElement)) element.focus();
   }
 
   signedOut(reason) {
@@ -114,12 +119,20 @@ class Panel {
     if (reason !== 'signed-out') this.showError(REASONS[reason] ?? `Signed out (${reason}).`);
   }
 
+  /* The form is free for the next contact at once; what was refused comes back if it still is. */
   async add(form) {
-    await this.gate.add(form.jid.value.trim(), {
-      name: form.name.value.trim() || null, groups: parseGroups(form.elements.groups.value),
-    });
+    const fields = [form.jid, form.name, form.elements.groups];
+    const [jid, name, groups] = fields.map((field) => field.value);
     form.reset();
-    form.jid.focus();
+    try {
+      await this.gate.add(jid.trim(), { name: name.trim() || null, groups: parseGroups(groups) });
+    } catch (error) {
+      const free = fields.every((field) => field.value === '');
+      if (free) fields.forEach((field, i) => { field.value = [jid, name, groups][i]; });
+      throw error;
+    } finally {
+      this.focus(form.jid);
+    }
   }
 
   showState() {

@@ -75,6 +75,8 @@ class Panel:
             field.send_keys(value)
 
     def submit(self, form):
+        # Off while the last one is under way.
+        patiently(lambda: self.find(f"{form} [type=submit]").is_enabled(), f"{form} can be submitted")
         self.find(f"{form} [type=submit]").click()
 
     def sign_in(self, jid, password=PASSWORD):
@@ -235,6 +237,7 @@ def test_page__wrong_password_and_refused_write__say_so(page, prosody):
     assert not left.find(".error").is_displayed()
     left.add("two words@example.com")
     assert "invalid-jid" in patiently(lambda: left.find(".error").text, "an error is shown")
+    assert left.find(".add [name=jid]").get_attribute("value") == "two words@example.com"
     left.add("romeo@example.com", "Again")
     assert "version-mismatch" in patiently(
         lambda: "mismatch" in left.find(".error").text and left.find(".error").text, "an error is shown")

@@ -134,7 +134,7 @@ def test_readme__links_and_paths__exist(document):
     folder = os.path.dirname(document)
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert os.path.exists(os.path.join(ROOT, folder, target)), f"{document} links to {target}"
-    for path in re.findall(r"`((?:deploy|tests|gateway|http|xmpp|cache)/[\w./-]+)`", text):
+    for path in re.findall(r"`((?:deploy|tests|gateway|http|xmpp|cache)/[\w-][\w./-]*)`", text):
         assert os.path.exists(os.path.join(ROOT, path)), f"{document} names {path}"
 
 
