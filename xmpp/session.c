@@ -137,6 +137,15 @@ static void tell_closed(struct rg_session *session, enum rg_stage stage)
 
 /* ---- states ---- */
 
+void rg_session_not_ready(struct rg_session *session)
+{
+    if (session->ready_in == NULL)
+        return;
+    TAILQ_REMOVE(&session->ready_in->list, session, of_ready);
+    session->ready_in->n--;
+    session->ready_in = NULL;
+}
+
 static void set_state(struct rg_session *session, enum rg_session_state state)
 {
     struct rg_worker *worker = session->worker;
@@ -149,13 +158,10 @@ static void set_state(struct rg_session *session, enum rg_session_state state)
     session->state = state;
     if (state != RG_SESSION_DOWN)
         return;
-    if (session->in_ready) {
-        TAILQ_REMOVE(&worker->ready, session, of_ready);
-        worker->n_ready--;
-    }
+    rg_session_not_ready(session);
     if (session->in_waiting)
         TAILQ_REMOVE(&worker->waiting, session, of_waiting);
-    session->in_ready = session->in_waiting = false;
+    session->in_waiting = false;
     if (worker->table[session->index] == session)
         worker->table[session->index] = NULL; /* the front may use the place again at once */
     TAILQ_REMOVE(&worker->sessions, session, of_worker);
@@ -380,6 +386,7 @@ void rg_session_connect(struct rg_session *session)
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
                                 .data.ptr = session};
     the_worker = worker;
+    rg_expat_charge(&session->memory);
     set_state(session, RG_SESSION_LOGIN);
     worker->opening = session;
     worker->bound = NULL;
@@ -403,11 +410,13 @@ void rg_session_connect(struct rg_session *session)
 
 void rg_session_ready(struct rg_session *session)
 {
-    if (session->in_ready || session->state == RG_SESSION_DOWN)
+    struct rg_worker *worker = session->worker;
+    if (session->ready_in != NULL || session->state == RG_SESSION_DOWN)
         return;
-    session->in_ready = true;
-    TAILQ_INSERT_TAIL(&session->worker->ready, session, of_ready);
-    session->worker->n_ready++;
+    session->ready_in =
+        session->state == RG_SESSION_LOGIN ? &worker->ready_login : &worker->ready;
+    TAILQ_INSERT_TAIL(&session->ready_in->list, session, of_ready);
+    session->ready_in->n++;
 }
 
 static bool alive(const struct rg_session *session)

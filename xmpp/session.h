@@ -39,7 +39,8 @@ struct rg_session {
     struct rg_worker *worker;
     uint32_t index, generation;
     enum rg_session_state state;
-    bool in_ready, in_waiting, in_ticking;
+    struct rg_ready *ready_in; /* NULL: not ready */
+    bool in_waiting, in_ticking;
     bool verify;    /* ends after SASL */
     bool verified;  /* SASL succeeded, not reported yet */
     bool announced; /* presence was sent: others' presence is of interest */
@@ -90,6 +91,7 @@ void rg_session_end(struct rg_session *session, bool silent);
 /* Only after DOWN. */
 void rg_session_destroy(struct rg_session *session);
 void rg_session_ready(struct rg_session *session);
+void rg_session_not_ready(struct rg_session *session);
 
 /* session_iq.c, session_presence.c: what goes in and out once bound. */
 void rg_session_send_take(struct rg_session *session, xmpp_stanza_t *stanza);

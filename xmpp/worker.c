@@ -132,7 +132,8 @@ static bool start(struct rg_worker *worker)
 {
     TAILQ_INIT(&worker->sessions);
     TAILQ_INIT(&worker->dead);
-    TAILQ_INIT(&worker->ready);
+    TAILQ_INIT(&worker->ready.list);
+    TAILQ_INIT(&worker->ready_login.list);
     TAILQ_INIT(&worker->waiting);
     TAILQ_INIT(&worker->ticking);
     TAILQ_INIT(&worker->iqs);
@@ -205,20 +206,22 @@ static void reap(struct rg_worker *worker)
     }
 }
 
-static void step_ready(struct rg_worker *worker)
+/* One turn for each that is ready now. False: the worker ends, the front is behind and nothing
+ * more is read for now, or somebody blocked the worker. */
+static bool step_ready(struct rg_worker *worker, struct rg_ready *ready)
 {
-    struct rg_session *session;
-    for (size_t n = worker->n_ready; n > 0 && worker->n_ready > 0; n--) {
-        /* The front is behind: nothing more is read for now. */
+    for (size_t n = ready->n; n > 0 && ready->n > 0; n--) {
         if (worker->ended || worker->link.queued > RG_WORKER_QUEUE_HIGH)
-            return;
-        session = TAILQ_FIRST(&worker->ready);
-        TAILQ_REMOVE(&worker->ready, session, of_ready);
-        session->in_ready = false;
-        worker->n_ready--;
+            return false;
+        struct rg_session *session = TAILQ_FIRST(&ready->list);
+        int64_t before_ms = worker->now_ms;
+        rg_session_not_ready(session);
         rg_session_step(session);
         rg_worker_beat(worker);
+        if (worker->now_ms - before_ms >= RG_WORKER_BLOCKED_MS)
+            return false;
     }
+    return true;
 }
 
 /* The front must have its copy of the socket before the connection may block anybody: so none
@@ -252,20 +255,25 @@ static void tick(struct rg_worker *worker)
     }
 }
 
-/* A request without answer: the stream may be dead without a word (rule 20), so it ends. */
-static void expire_iqs(struct rg_worker *worker)
+/* A request without answer: the stream may be dead without a word (rule 20), so it ends. Judged
+ * by the time at which epoll was asked last: what came while the worker was blocked has been
+ * read by now, or its session is still ready. */
+static void expire_iqs(struct rg_worker *worker, int64_t asked_ms)
 {
-    struct rg_iq *iq;
-    while ((iq = TAILQ_FIRST(&worker->iqs)) != NULL && iq->due_ms <= worker->now_ms) {
+    struct rg_iq *iq = TAILQ_FIRST(&worker->iqs);
+    while (iq != NULL && iq->due_ms <= asked_ms) {
         struct rg_session *session = iq->owner;
-        rg_iq_table_fini(&session->iqs);
-        if (session->state == RG_SESSION_DOWN)
+        bool reading = session->ready_in != NULL && asked_ms - iq->due_ms < RG_WORKER_GRACE_MS;
+        if (session->state == RG_SESSION_DOWN || reading) {
+            iq = TAILQ_NEXT(iq, of_worker);
             continue;
+        }
         worker->counts[RG_COUNT_IQ_TIMEOUT]++;
         rg_log(RG_LOG_WARN, "xmpp", "iq-timeout", RG_STR("user", session->name),
                RG_STR("domain", worker->domain));
         rg_fail(&session->why, RG_E_UNREACHABLE, "the XMPP server did not answer a request");
         rg_session_end(session, false);
+        iq = TAILQ_FIRST(&worker->iqs);
     }
 }
 
@@ -273,7 +281,8 @@ static int wait_ms(const struct rg_worker *worker)
 {
     bool behind = worker->link.queued > RG_WORKER_QUEUE_HIGH;
     bool may_connect = !TAILQ_EMPTY(&worker->waiting) && !rg_link_pending(&worker->link);
-    if ((!TAILQ_EMPTY(&worker->ready) && !behind) || may_connect || worker->link_more)
+    bool any_ready = worker->ready.n + worker->ready_login.n > 0;
+    if ((any_ready && !behind) || may_connect || worker->link_more)
         return 0;
     int64_t due = worker->configured ? worker->beat_due_ms : worker->now_ms + 60000;
     if (!TAILQ_EMPTY(&worker->ticking) && worker->tick_due_ms < due)
@@ -320,8 +329,10 @@ static void turn(struct rg_worker *worker)
         worker->ended = true;
     connect_waiting(worker);
     tick(worker);
-    step_ready(worker);
-    expire_iqs(worker);
+    int64_t asked_ms = worker->now_ms;
+    if (step_ready(worker, &worker->ready))
+        step_ready(worker, &worker->ready_login);
+    expire_iqs(worker, asked_ms);
     rg_worker_beat(worker);
     reap(worker);
 }

@@ -23,6 +23,8 @@ enum {
     RG_WORKER_BEAT_MS = 3000,
     RG_WORKER_TICK_MS = 250, /* libstrophe's own timers, while signing in or leaving */
     RG_WORKER_LEAVE_MS = 2000,
+    RG_WORKER_GRACE_MS = 5000,  /* for an answer that is being read when its time is up */
+    RG_WORKER_BLOCKED_MS = 200, /* a turn that took so long has blocked */
     RG_WORKER_QUEUE_MAX = 64 * 1024 * 1024, /* towards the front; beyond it the worker ends */
     RG_WORKER_QUEUE_HIGH = 4 * 1024 * 1024  /* beyond it no session is read from */
 };
@@ -47,8 +49,14 @@ struct rg_worker {
     struct rg_session **table; /* by the front's index */
     size_t table_n;
     struct rg_session_queue sessions, dead; /* each session is on one of these */
-    struct rg_session_queue ready, waiting, ticking;
-    size_t n_sessions, n_ready;
+    struct rg_session_queue waiting, ticking;
+    /* Sessions that sign in may block in TLS: they come last, and one of them that did block
+     * ends the turn, so that the others are served in between. */
+    struct rg_ready {
+        struct rg_session_queue list;
+        size_t n;
+    } ready, ready_login;
+    size_t n_sessions;
     struct rg_iq_list iqs; /* of all sessions, by deadline */
     uint64_t counts[RG_COUNT_END];
 
