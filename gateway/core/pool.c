@@ -32,6 +32,9 @@ static void schedule_retry(struct rg_user *user)
     }
     user->link = RG_LINK_WAITING;
     rg_timer_start(&user->retry_timer, user->core->loop, delay_ms);
+    if (!rg_timer_armed(&user->idle_timer)) /* it was never live: trying ends as well */
+        rg_timer_start(&user->idle_timer, user->core->loop,
+                       user->core->config->xmpp.idle_timeout_ms);
 }
 
 /* Back to waiting if somebody is still signed in, else to rest. */
@@ -83,9 +86,14 @@ static void after_closed(struct rg_user *user, const struct rg_err *why)
     user->opener = NULL;
     if (before == RG_LINK_CLOSING) {
         user->link = RG_LINK_DOWN;
-    } else if (refused && opener == NULL) {
+    } else if (refused) {
+        /* A refused token is dead; a refused guess says nothing about who is signed in. Either
+         * way, another token may open the session, and at once: the server is there. */
         user->link = RG_LINK_DOWN;
-        rg_pool_password_dead(user, user->tag);
+        if (opener == NULL)
+            rg_pool_password_dead(user, user->tag);
+        if (rg_user_newest(user) != NULL && !user->core->draining)
+            rg_pool_want(user);
     } else {
         user->failures += opener == NULL;
         fall_back(user);
