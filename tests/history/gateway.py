@@ -15,7 +15,8 @@ event_loops = 2
 [xmpp]
 domains = [{domains}]
 workers = 1
-plaintext_loopback = true
+plaintext_loopback = {plain}
+ca_file = "{ca_file}"
 connect_timeout = "3s"
 iq_timeout = "2s"
 [limits]
@@ -30,8 +31,9 @@ TRACES = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "
 
 
 class Gateway:
-    def __init__(self, binary, folder, proxies):
-        """proxies: domain -> port."""
+    def __init__(self, binary, folder, proxies, ca_file):
+        """proxies: domain -> port. ca_file: None without TLS."""
+        self.ca_file = ca_file
         self.binary, self.folder, self.proxies = binary, folder, proxies
         self.process = None
         self.log_path = os.path.join(folder, "gateway.log")
@@ -43,7 +45,8 @@ class Gateway:
             config = os.path.join(self.folder, "gateway.conf")
             with open(config, "w") as out:
                 out.write(CONFIG.format(
-                    port=self.port, operations=operations,
+                    port=self.port, operations=operations, ca_file=self.ca_file or "",
+                    plain="false" if self.ca_file else "true",
                     domains=", ".join(f'"{domain}=127.0.0.1:{port}"'
                                       for domain, port in self.proxies.items())))
             with open(self.log_path, "wb") as log:

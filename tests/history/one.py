@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import shutil
 import sys
 import tempfile
@@ -19,6 +20,15 @@ from servers import DOMAINS, KINDS as SERVERS, PASSWORD
 
 REST = 10.0  # seconds everybody has to agree after the last fault
 STABLE = 0.4  # seconds of agreement that count
+
+
+def settle_options(options):
+    """What nobody chose on the command line, the seed chooses."""
+    rng = random.Random(f"{options.seed}/options")
+    pause, witness_pause, tls = rng.choice([0.03, 0.06, 0.1]), rng.choice([0.05, 0.1, 0.3]), rng.random() < 0.3
+    options.pause = options.pause if options.pause is not None else pause
+    options.witness_pause = options.witness_pause if options.witness_pause is not None else witness_pause
+    options.tls = {"always": True, "never": False, "seed": tls}[options.tls]
 
 
 class World:
@@ -43,7 +53,9 @@ class World:
             self.proxies.append(proxy)
         self.witnesses = [Witness(self, user) for user in self.users]
         await asyncio.gather(*(witness.start(self.options.server_port) for witness in self.witnesses))
-        self.gateway = Gateway(self.options.binary, self.folder, ports)
+        server = SERVERS[self.options.server](self.options.server_folder)
+        self.gateway = Gateway(self.options.binary, self.folder, ports,
+                               server.ca_file() if self.options.tls else None)
         await self.gateway.start()
         self.writers = [Writer(self, user, number) for user in self.users for number in (1, 2)]
         self.readers = [Reader(self, user, number) for user in self.users
@@ -106,7 +118,8 @@ def add_accounts(options, users):
 async def play(options, folder):
     world = World(options, folder)
     world.recorder.add("meta", seed=options.seed, server=options.server, seconds=options.seconds,
-                       faults=options.faults)
+                       faults=options.faults, tls=options.tls, pause=options.pause,
+                       witness_pause=options.witness_pause)
     await asyncio.to_thread(add_accounts, options, world.users)
     settled = None
     try:
@@ -125,7 +138,7 @@ def summary(world, settled, violations):
     for proxy in world.proxies:
         faults.update(proxy.counts)
     return {
-        "seed": world.seed, "ops": len(ops), "events": world.recorder.counts["ev"],
+        "seed": world.seed, "tls": world.options.tls, "ops": len(ops), "events": world.recorder.counts["ev"],
         "pushes": world.recorder.counts["wit"], "writes_ok": outcomes["ok"],
         "writes_failed": outcomes["fail"], "writes_unknown": outcomes["unknown"],
         "cuts": faults["cut"], "truncated": faults["truncated"], "stalls": faults["stalled"],
@@ -146,10 +159,13 @@ def main():
     parser.add_argument("--faults", type=lambda text: [kind for kind in text.split(",") if kind],
                         default=list(KINDS) + ["kill"])
     parser.add_argument("--keep", required=True, help="folder for histories with violations")
-    parser.add_argument("--pause", type=float, default=0.1, help="a writer's mean rest, seconds")
-    parser.add_argument("--witness-pause", type=float, default=0.3)
+    parser.add_argument("--pause", type=float, help="a writer's mean rest, seconds")
+    parser.add_argument("--witness-pause", type=float, help="a witness's mean rest, seconds")
+    parser.add_argument("--tls", choices=("seed", "always", "never"), default="seed",
+                        help="STARTTLS between gateway and server")
     parser.add_argument("--readers", type=int, default=2, help="event streams a user")
     options = parser.parse_args()
+    settle_options(options)
     folder = tempfile.mkdtemp(prefix=f"history-{options.seed}-")
     kept = os.path.join(options.keep, f"seed-{options.seed}")
     try:

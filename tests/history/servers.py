@@ -7,9 +7,12 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 
-from xmpp import XmppClient
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from fakes.certs import Authority  # noqa: E402  (tests/ must be found first)
+from xmpp import XmppClient  # noqa: E402
 
 DOMAINS = ("one.test", "two.test")
 PASSWORD = "history-of-the-roster"
@@ -36,10 +39,12 @@ log = {{ info = "{folder}/prosody.log" }}
 EJABBERD = """
 hosts: [{hosts}]
 loglevel: warning
+certfiles: [{certificates}]
 listen:
   - port: {port}
     ip: "127.0.0.1"
     module: ejabberd_c2s
+    starttls: true
     shaper: none
 auth_method: internal
 auth_password_format: plain
@@ -77,6 +82,24 @@ class Server:
         self.process = None
         self.log = None
         os.makedirs(folder, exist_ok=True)
+
+    def ca_file(self):
+        return os.path.join(self.folder, "tls", "ca.pem")
+
+    def make_certificates(self):
+        authority = Authority(os.path.join(self.folder, "tls"))
+        for domain in DOMAINS:
+            authority.issue(domain)
+
+    def pems(self):
+        """Certificate and key of a domain in one file each."""
+        for domain in DOMAINS:
+            base = os.path.join(self.folder, "tls", domain)
+            with open(base + ".pem", "w") as out:
+                for part in (base + ".crt", base + ".key"):
+                    with open(part) as text:
+                        out.write(text.read())
+            yield base + ".pem"
 
     def spawn(self, argv, env=None):
         self.log = open(os.path.join(self.folder, "server.out"), "wb")
@@ -116,11 +139,14 @@ class Prosody(Server):
     name = "prosody"
 
     def start(self):
+        self.make_certificates()
         config = os.path.join(self.folder, "prosody.cfg.lua")
         with open(config, "w") as out:
             out.write(PROSODY.format(folder=self.folder, port=self.port))
             for domain in DOMAINS:
-                out.write(f'VirtualHost "{domain}"\n')
+                base = f"{self.folder}/tls/{domain}"
+                out.write(f'VirtualHost "{domain}"\n'
+                          f'ssl = {{ key = "{base}.key", certificate = "{base}.crt" }}\n')
         self.spawn(["prosody", "-F", "--config", config])
 
     def add(self, local, domain):
@@ -141,9 +167,11 @@ class Ejabberd(Server):
         self.store_id = store_id
 
     def start(self):
+        self.make_certificates()
         config = os.path.join(self.folder, "ejabberd.yml")
         with open(config, "w") as out:
             out.write(EJABBERD.format(hosts=", ".join(DOMAINS), port=self.port,
+                                      certificates=", ".join(f'"{path}"' for path in self.pems()),
                                       store_id="true" if self.store_id else "false"))
         env = dict(os.environ, EJABBERD_CONFIG_PATH=config, HOME=self.folder,
                    ERL_LIBS="/usr/lib/x86_64-linux-gnu:/usr/lib/aarch64-linux-gnu",
