@@ -180,7 +180,7 @@ void rg_events_get(struct rg_request *req)
         rg_request_fail(req, RG_E_INTERNAL, "out of memory");
         return;
     }
-    req->state_data = events;
+    req->events = events;
     rg_request_submit_take(req, op);
 }
 
@@ -297,9 +297,14 @@ static void drop(struct rg_request *req, struct rg_events *events, struct rg_str
     events_free(events);
 }
 
+void rg_events_unserved(struct rg_request *req, struct rg_op *op)
+{
+    drop(req, RG_TAKE(req->events), RG_TAKE(op->in.stream), op->err.code == RG_OK);
+}
+
 void rg_events_got(struct rg_request *req, struct rg_op *op)
 {
-    struct rg_events *events = req->state_data;
+    struct rg_events *events = RG_TAKE(req->events);
     struct rg_lane *lane = req->exchange.lane;
     struct rg_stream *stream = RG_TAKE(op->in.stream);
     if (op->err.code != RG_OK || stream == NULL) {

@@ -215,7 +215,7 @@ struct rg_request {
     struct rg_claims *opened;       /* own; where no cache holds the claims */
     struct rg_op *op;               /* own; while answering */
     atomic_int ticket;              /* whose the op is */
-    void *state_data;               /* the call's own, between begin and finish */
+    struct rg_events *events;       /* own; GET /v1/events, between begin and finish */
     struct rg_exchange *takeover;   /* goes on in this request's place: a stream */
     TAILQ_ENTRY(rg_request) link;
     struct rg_request *next_spare;
@@ -307,6 +307,8 @@ void rg_operations_metrics(struct rg_request *req);
 
 /* The stream behind *con_cls: what request.c and loop.c need of it. */
 void rg_events_completed(struct rg_events *events);
+/* The op of rg_events_get came back, but the client has left. */
+void rg_events_unserved(struct rg_request *req, struct rg_op *op);
 /* Cuts all streams at the end of their lane. */
 void rg_events_abort_all(struct rg_lane *lane);
 

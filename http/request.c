@@ -60,6 +60,13 @@ static void clear(struct rg_request *req)
 void rg_request_free(struct rg_request *req)
 {
     clear(req);
+    if (req->state == RG_REQUEST_RESUMED && req->op != NULL) {
+        /* The client left while the core was busy: libmicrohttpd saw it before it asked us for
+         * the answer. */
+        if (req->events != NULL)
+            rg_events_unserved(req, req->op);
+        rg_op_destroy(RG_TAKE(req->op));
+    }
     /* Only at the end of a lane: the core still has the op, and frees both when it is done. */
     int expected = TICKET_CORE;
     if (req->op != NULL &&
