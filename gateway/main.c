@@ -93,8 +93,10 @@ static bool parse_arguments(int argc, char **argv, const char **out_path,
             return false;
         }
     }
-    if (optind == argc)
+    if (optind == argc) {
+        *out_exit = EXIT_SUCCESS;
         return true;
+    }
     fprintf(stderr, "rostergate: unexpected argument %s\n%s", argv[optind], USAGE);
     return false;
 }

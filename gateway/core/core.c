@@ -25,6 +25,13 @@ int64_t rg_core_now_s(const struct rg_core *core)
     return rg_loop_unix_s(core->loop);
 }
 
+int64_t rg_core_last_token_s(const struct rg_core *core)
+{
+    /* Renewed for the last time just before max_age, it lives for lifetime from then. */
+    return rg_core_now_s(core) +
+           (core->config->session.max_age_ms + core->config->session.lifetime_ms) / 1000 + 1;
+}
+
 static void op_unlist(struct rg_op *op)
 {
     if (op->list != NULL)

@@ -166,6 +166,8 @@ void rg_op_fail(struct rg_op *op, const struct rg_err *err); /* (borrow) err */
 /* Does (again) what the op wants, as far as the user's state allows. */
 void rg_op_run(struct rg_op *op);
 int64_t rg_core_now_s(const struct rg_core *core);
+/* No token of a password given until now can be alive after this unix time. */
+int64_t rg_core_last_token_s(const struct rg_core *core);
 void rg_core_write_ended(struct rg_core *core);
 
 /* ---- user.c */
@@ -237,6 +239,9 @@ void rg_hub_changes(struct rg_user *user, size_t n_changes); /* the journal's la
 void rg_hub_roster(struct rg_user *user);                    /* continuity broke */
 void rg_hub_state(struct rg_user *user, const char *reason);
 void rg_hub_event_take(struct rg_user *user, struct rg_event *event);
+/* Queues the event; false: the queue collapsed into the newest roster and what else is true
+ * now. (ref) event, NULL (out of memory) collapses. */
+bool rg_hub_feed(struct rg_user *user, struct rg_stream *stream, struct rg_event *event);
 void rg_hub_attach(struct rg_op *op);
 void rg_hub_detach(struct rg_stream *stream);
 /* Says bye to the streams of one sign-in (id), of one password (tag), or all (both NULL). */

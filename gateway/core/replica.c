@@ -282,8 +282,6 @@ static void on_answer(void *arg, const struct rg_roster_answer *answer)
     if (code != RG_OK)
         log_failure(user, "roster-get-failed", err.text);
     if (user->link == RG_LINK_LOADING) {
-        if (code == RG_E_UNCERTAIN)
-            (void)rg_fail(&err, RG_E_TIMEOUT, "the XMPP server did not send the roster");
         if (code != RG_OK) {
             if (code == RG_E_UNCERTAIN) /* a read: nothing is uncertain but the server */
                 (void)rg_fail(&err, RG_E_TIMEOUT, "the XMPP server did not send the roster");

@@ -296,8 +296,6 @@ void rg_renew_run(struct rg_op *op)
     *claims = op->claims;
     claims->issued_s = now_s;
     claims->expires_s = now_s + config->session.lifetime_ms / 1000;
-    if (claims->expires_s > last_s)
-        claims->expires_s = last_s;
     if (op->in.listen_set)
         claims->presence = op->in.listen ? RG_TOKEN_LISTEN : RG_TOKEN_SILENT;
     if (now_s >= last_s) {
@@ -322,10 +320,9 @@ void rg_signout_run(struct rg_op *op)
     struct rg_user *user = op->user;
     struct rg_core *core = op->core;
     int64_t now_s = rg_core_now_s(core);
-    /* No token of this sign-in, and none from before now, can be alive after max_age. */
     struct rg_end end = {.kind = op->in.all ? RG_END_ALL : RG_END_SIGN_IN,
                          .at_s = op->claims.given_s > now_s ? op->claims.given_s : now_s,
-                         .until_s = now_s + core->config->session.max_age_ms / 1000 + 1};
+                         .until_s = rg_core_last_token_s(core)};
     if (!op->in.all)
         memcpy(end.id, op->claims.sign_in, RG_ID_BYTES);
     if (rg_account_end(user->account, &end, now_s) != RG_OK) {
