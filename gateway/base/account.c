@@ -271,6 +271,38 @@ enum rg_code rg_account_replace(struct rg_account *account, struct rg_roster *ro
     return RG_OK;
 }
 
+void rg_kept_fini(struct rg_kept *kept)
+{
+    for (size_t i = 0; i < kept->n_changes; i++)
+        rg_change_unref(kept->changes[i]);
+    free(kept->changes);
+    rg_roster_unref(kept->roster);
+    free(kept->ver.bytes);
+    *kept = (struct rg_kept){.epoch = 0};
+}
+
+enum rg_code rg_account_restore(struct rg_account *account, struct rg_kept *kept)
+{
+    if (!rg_journal_reserve(account, kept->n_changes))
+        return RG_E_INTERNAL;
+    rg_journal_clear(account);
+    for (size_t i = 0; i < kept->n_changes; i++)
+        rg_journal_append_take(account, kept->changes[i]);
+    kept->n_changes = 0;
+    rg_roster_unref(account->roster);
+    account->roster = RG_TAKE(kept->roster);
+    free(account->ver.bytes);
+    account->ver = kept->ver;
+    kept->ver = (struct rg_server_ver){.known = false};
+    account->epoch = kept->epoch;
+    account->mark = 0; /* drawn at this process's first change */
+    account->head = kept->head;
+    account->presence = kept->presence;
+    account->confirmed_s = kept->confirmed_s;
+    account->trusted = false;
+    return RG_OK;
+}
+
 void rg_account_set_not_found(struct rg_account *account)
 {
     if (account->presence == RG_ROSTER_PRESENT) {

@@ -37,6 +37,9 @@ struct rg_change {
     struct rg_item *item;   /* NULL: the JID was removed */
     char jid[];             /* always set */
 };
+/* Returns (own) a change; (ref) item, NULL for a removal. NULL when out of memory. */
+struct rg_change *rg_change_create(struct rg_stamp before, struct rg_stamp at, int64_t made_s,
+                                   struct rg_item *item, const char *jid);
 struct rg_change *rg_change_ref(struct rg_change *change);
 void rg_change_unref(struct rg_change *change); /* accepts NULL */
 
@@ -107,6 +110,23 @@ enum rg_code rg_account_push_take(struct rg_account *account, struct rg_item *it
  * them all, the journal starts anew, *out_changes is 0 and *out_reset is true. */
 enum rg_code rg_account_replace(struct rg_account *account, struct rg_roster *roster,
                                 int64_t now_s, size_t *out_changes, bool *out_reset);
+
+/* What a store kept outside the process, on its way back. */
+struct rg_kept {
+    uint64_t epoch;
+    struct rg_stamp head;
+    enum rg_roster_presence presence;
+    struct rg_roster *roster;   /* own; NULL unless present */
+    struct rg_change **changes; /* own: the array and its references */
+    size_t n_changes;           /* each made on the one before it, the last one is head */
+    int64_t confirmed_s;
+    struct rg_server_ver ver; /* own */
+};
+void rg_kept_fini(struct rg_kept *kept);
+/* The account becomes what was kept, its ends apart: written by another process so far, so no
+ * mark is drawn, and not trusted. Moves what it needs out of *kept. A failure (out of memory)
+ * leaves the account as it was. */
+enum rg_code rg_account_restore(struct rg_account *account, struct rg_kept *kept);
 
 /* The server has no roster for the account (item-not-found). */
 void rg_account_set_not_found(struct rg_account *account);

@@ -11,9 +11,6 @@
 
 /* The journal of an account (journal.c). Thread: core. */
 
-/* Returns (own) a change; (ref) item, NULL for a removal. NULL when out of memory. */
-struct rg_change *rg_change_create(struct rg_stamp before, struct rg_stamp at, int64_t made_s,
-                                   struct rg_item *item, const char *jid);
 size_t rg_change_bytes(const struct rg_change *change);
 /* Makes room for `more` further changes; false: out of memory, nothing happened. */
 bool rg_journal_reserve(struct rg_account *account, size_t more);

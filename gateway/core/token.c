@@ -19,7 +19,7 @@
  * bytes password box = nonce | aead(password key, ad = user, length, password; padded to 64
  * bytes)
  *
- * Four keys are derived from each line of the key file, so that no key serves two purposes. All
+ * Five keys are derived from each line of the key file, so that no key serves two purposes. All
  * keys open; the first seals. */
 
 enum {
@@ -45,6 +45,8 @@ struct key {
     uint8_t password[crypto_aead_xchacha20poly1305_ietf_KEYBYTES];
     uint8_t tag[crypto_generichash_KEYBYTES];
     uint8_t route[crypto_generichash_KEYBYTES];
+    uint8_t store[RG_MAC_KEY_BYTES];
+    uint8_t store_id[RG_MAC_ID_BYTES + 10]; /* the first of them count */
     char kid[PART_CHARS + 1];
 };
 
@@ -77,6 +79,8 @@ static void key_fill(struct key *key, const uint8_t *master)
     derive(key->password, sizeof(key->password), "rostergate password 1", master);
     derive(key->tag, sizeof(key->tag), "rostergate tag 1", master);
     derive(key->route, sizeof(key->route), "rostergate route 1", master);
+    derive(key->store, sizeof(key->store), "rostergate store 1", master);
+    derive(key->store_id, sizeof(key->store_id), "rostergate store id 1", master);
     derive(kid, sizeof(kid), "rostergate kid 1", master);
     (void)encode_part(key->kid, kid);
 }
@@ -205,6 +209,14 @@ void rg_keys_destroy(struct rg_keys *keys)
         return;
     rg_secret_destroy(keys->block);
     free(keys);
+}
+
+struct rg_mac *rg_keys_mac(const struct rg_keys *keys)
+{
+    struct rg_mac *mac = rg_mac_create(keys->n);
+    for (size_t i = 0; mac != NULL && i < keys->n; i++)
+        rg_mac_set_key(mac, i, key_at(keys, i)->store_id, key_at(keys, i)->store);
+    return mac;
 }
 
 void rg_keys_password_tag(const struct rg_keys *keys, const char *user,

@@ -15,6 +15,7 @@
 #include "gateway/base/buf.h"
 #include "gateway/base/err.h"
 #include "gateway/base/jid.h"
+#include "gateway/base/mac.h"
 #include "gateway/base/secret.h"
 
 enum { RG_ID_BYTES = 16, RG_TOKEN_MAX = 4096, RG_PASSWORD_MAX = 512 };
@@ -39,6 +40,9 @@ struct rg_keys;
  * (own) *out. */
 enum rg_code rg_keys_load(const char *path, struct rg_keys **out, struct rg_err *err);
 void rg_keys_destroy(struct rg_keys *keys);
+/* The keys by which a store marks what it keeps, one for each line of the key file; (own) NULL
+ * when out of memory. */
+struct rg_mac *rg_keys_mac(const struct rg_keys *keys);
 
 /* Computes claims->password_tag. */
 void rg_keys_password_tag(const struct rg_keys *keys, const char *user,
