@@ -342,6 +342,50 @@ static void loop__post__from_many_threads_loses_nothing(void **state)
     rg_loop_destroy(loop);
 }
 
+/* Two loops on two threads send one ball to and fro: each catch needs the other to be woken
+ * from its wait. A lost wake-up would end in the alarm. */
+struct ball {
+    struct rg_message message;
+    struct rg_loop *loops[2];
+    int throws;
+};
+
+static void on_ball(struct rg_message *message)
+{
+    struct ball *ball = RG_CONTAINER_OF(message, struct ball, message);
+
+    rg_loop_assert_owner(ball->loops[ball->throws % 2]);
+    ball->throws++;
+    if (ball->throws < 2000) {
+        rg_loop_post(ball->loops[ball->throws % 2], &ball->message);
+        return;
+    }
+    rg_loop_stop(ball->loops[0]);
+    rg_loop_stop(ball->loops[1]);
+}
+
+static void loop__post__wakes_a_waiting_loop(void **state)
+{
+    struct ball ball = {.message = {.fn = on_ball}};
+    pthread_t runners[2];
+
+    (void)state;
+    alarm(60);
+    for (int i = 0; i < 2; i++) {
+        ball.loops[i] = rg_loop_create("ball", NULL);
+        assert_non_null(ball.loops[i]);
+    }
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&runners[i], NULL, run_loop, ball.loops[i]), 0);
+    rg_loop_post(ball.loops[0], &ball.message);
+    for (int i = 0; i < 2; i++)
+        pthread_join(runners[i], NULL);
+    alarm(0);
+    assert_int_equal(ball.throws, 2000);
+    for (int i = 0; i < 2; i++)
+        rg_loop_destroy(ball.loops[i]);
+}
+
 static void on_readable(void *arg, int events)
 {
     struct note *note = arg;
@@ -497,6 +541,7 @@ int main(void)
         cmocka_unit_test(loop__post__delivers_in_order_later),
         cmocka_unit_test(loop__post__from_a_message_comes_after_timers_of_the_turn),
         cmocka_unit_test(loop__post__from_many_threads_loses_nothing),
+        cmocka_unit_test(loop__post__wakes_a_waiting_loop),
         cmocka_unit_test(loop__watch__calls_when_readable),
         cmocka_unit_test(loop__signal__arrives_on_the_loop),
         cmocka_unit_test(loop__prepare__zero_polls),
