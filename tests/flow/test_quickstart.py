@@ -142,11 +142,11 @@ def test_quickstart__package_missing__names_it(start, tmp_path):
 
 
 def test_quickstart__build_fails__shows_the_log(start, tmp_path):
-    """A ninja that fails, first in PATH."""
+    """A ninja that can do what cmake asks, but not the build, first in PATH."""
     fake = tmp_path / "bin" / "ninja"
     fake.parent.mkdir()
-    fake.write_text("#!/bin/sh\n[ \"$1\" = --version ] && echo 1.11.1 && exit 0\necho broken.c: no\nexit 1\n",
-                    encoding="ascii")
+    fake.write_text("#!/bin/sh\n[ \"$1 $#\" != \"-C 2\" ] || { echo broken.c: no; exit 1; }\n"
+                    f'exec {shutil.which("ninja")} "$@"\n', encoding="ascii")
     fake.chmod(0o755)
     child = start(PATH=f"{fake.parent}:{os.environ['PATH']}",
                   ROSTERGATE_BUILD_DIR=str(tmp_path / "build"))
