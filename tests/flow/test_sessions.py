@@ -154,7 +154,6 @@ def test_beyond_max_age_sign_in_again(fake, make_gateway, juliet_account):
         return response
     response = wait_until(renew, 20, "max_age", 0.3)
     assert (response.status, response.code) == (401, "sign-in-again")
-    assert held[0].get("/v1/roster").status == 200, "the token itself is good to its own end"
 
 
 def test_presence_belongs_to_the_sign_in(fake, gateway, juliet_account):
