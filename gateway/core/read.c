@@ -150,7 +150,7 @@ static void serve_not_found(struct rg_op *op)
 static bool wait_for_session(struct rg_op *op)
 {
     struct rg_user *user = op->user;
-    bool cached = rg_user_has_roster(user);
+    bool cached = user->account->presence != RG_ROSTER_UNKNOWN; /* that there is none, too */
     rg_pool_want(user);
     switch (user->link) {
     case RG_LINK_OPENING:
@@ -178,8 +178,7 @@ void rg_read_run(struct rg_op *op)
 {
     struct rg_user *user = op->user;
     bool parked = op->stage == STAGE_PARKED;
-    if (!parked && away(user) && user->account->presence != RG_ROSTER_NOT_FOUND &&
-        wait_for_session(op))
+    if (!parked && away(user) && wait_for_session(op))
         return;
     if (away(user))
         rg_pool_want(user);

@@ -114,18 +114,28 @@ static enum rg_code take_full(struct rg_user *user, const struct rg_roster_answe
     return RG_OK;
 }
 
+/* No roster is not an empty roster (API section 2). */
+static void take_not_found(struct rg_user *user)
+{
+    struct rg_store *store = user->core->store;
+    enum rg_roster_presence before = user->account->presence;
+    user->not_found_asked_ms = rg_loop_now_ms(user->core->loop);
+    rg_account_set_not_found(user->account);
+    confirmed(user);
+    store->ops->commit(store, user->account, before == RG_ROSTER_PRESENT ? SIZE_MAX : 0);
+    if (before == RG_ROSTER_NOT_FOUND)
+        return;
+    rg_user_publish(user);
+    if (user->link == RG_LINK_LIVE)
+        rg_hub_state(user, "roster-not-found");
+    rg_hub_wake_polls(user); /* what they wait for will never come */
+}
+
 static enum rg_code take_answer(struct rg_user *user, const struct rg_roster_answer *answer,
                                 struct rg_err *err)
 {
     if (answer->err.code == RG_E_XMPP && answer->err.xmpp.condition == RG_XMPP_ITEM_NOT_FOUND) {
-        /* No roster is not an empty roster (API section 2). */
-        bool had = user->account->presence != RG_ROSTER_NOT_FOUND;
-        rg_account_set_not_found(user->account);
-        confirmed(user);
-        spread(user, 0, false);
-        rg_user_publish(user);
-        if (had && user->link == RG_LINK_LIVE)
-            rg_hub_state(user, "roster-not-found");
+        take_not_found(user);
         return RG_OK;
     }
     if (answer->err.code != RG_OK) {

@@ -425,21 +425,24 @@ static void renew__asked__keeps_the_sign_in_and_the_password(void **state)
     c_expect(c_do(w, RG_OP_SESSION, by), RG_OK); /* the old one stays valid */
 }
 
+/* A token may outlive max_age by its lifetime; its renewal may not. */
 static void renew__asked__ends_with_max_age(void **state)
 {
     struct world *w = *state;
     struct call *by = c_live(w, "", NULL);
     int64_t last_s = by->op->out.claims.given_s + 7 * 24 * 3600;
-    for (int i = 0; i < 7 * 24 / 8; i++) {
+    while (w_now(w) / 1000 + 8 * 3600 < last_s) {
+        w_run(w, 8 * 3600 * 1000);
         struct call *call = c_do(w, RG_OP_RENEW, by);
         c_expect(call, RG_OK);
-        assert_true(call->op->out.claims.expires_s <= last_s);
+        assert_int_equal(call->op->out.claims.expires_s, w_now(w) / 1000 + 12 * 3600);
         by = call;
-        w_run(w, 8 * 3600 * 1000);
-        if (fake_open_sessions(w->up) != 0 && !fake_last(w->up)->bound)
-            fake_end(fake_last(w->up), RG_E_UNREACHABLE);
     }
+    w_run(w, last_s * 1000 - w_now(w) - 1);
+    c_expect(c_do(w, RG_OP_RENEW, by), RG_OK);
+    w_run(w, 1);
     c_expect(c_do(w, RG_OP_RENEW, by), RG_E_SIGN_IN_AGAIN);
+    c_expect(c_do(w, RG_OP_SESSION, by), RG_OK);
 }
 
 static void signout__of_one__leaves_the_others(void **state)
