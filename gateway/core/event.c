@@ -71,6 +71,7 @@ static struct rg_event *from_parts(enum rg_event_type type, const char *head, si
         return NULL;
     atomic_init(&event->refs, 1);
     event->type = type;
+    event->shared = false;
     memcpy(event->data, head, head_len);
     memcpy(event->data + head_len, body, body_len);
     memcpy(event->data + head_len + body_len, "\n\n", 2);
@@ -106,6 +107,7 @@ struct rg_event *rg_event_comment(const char *text)
         return NULL;
     atomic_init(&event->refs, 1);
     event->type = RG_EVENT_COMMENT;
+    event->shared = false;
     event->len = len;
     memcpy(event->data, text, len);
     return event;
@@ -121,8 +123,11 @@ struct rg_event *rg_event_ping(unsigned interval_s)
 struct rg_event *rg_event_roster(struct rg_snapshot *snapshot)
 {
     struct rg_blob *body = rg_snapshot_body(snapshot);
-    return body == NULL ? NULL
-                        : encode(RG_EVENT_ROSTER, snapshot->version, body->data, body->len);
+    struct rg_event *event =
+        body == NULL ? NULL : encode(RG_EVENT_ROSTER, snapshot->version, body->data, body->len);
+    if (event != NULL)
+        event->shared = true;
+    return event;
 }
 
 struct rg_event *rg_event_change(const struct rg_change *change, const char *version)
@@ -176,4 +181,19 @@ struct rg_event *rg_event_bye(enum rg_bye reason)
 struct rg_event *rg_event_plain(enum rg_event_type type, const struct rg_buf *json)
 {
     return encode_buf(type, NULL, json);
+}
+
+void rg_event_append(struct rg_buf *text, enum rg_event_type type, const char *json,
+                     size_t json_len)
+{
+    rg_buf_printf(text, "event: %s\ndata: ", type_name(type));
+    rg_buf_append(text, json, json_len);
+    rg_buf_puts(text, "\n\n");
+}
+
+struct rg_event *rg_event_block(enum rg_event_type type, const struct rg_buf *text)
+{
+    if (rg_buf_failed(text) || text->len < 2)
+        return NULL;
+    return from_parts(type, "", 0, text->data, text->len - 2); /* which adds them again */
 }

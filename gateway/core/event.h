@@ -47,6 +47,7 @@ const char *rg_bye_name(enum rg_bye reason);
 struct rg_event {
     atomic_uint refs;
     enum rg_event_type type;
+    bool shared; /* made once for many streams: costs each of them one reference */
     size_t len;
     char data[]; /* "id: …\nevent: …\ndata: …\n\n" */
 };
@@ -66,5 +67,9 @@ struct rg_event *rg_event_session(enum rg_state state, const char *reason);
 struct rg_event *rg_event_bye(enum rg_bye reason);
 /* An event without id whose data is `json`, one line. */
 struct rg_event *rg_event_plain(enum rg_event_type type, const struct rg_buf *json);
+/* Several events of one type as one; `text` is what rg_event_append wrote. NULL when empty. */
+struct rg_event *rg_event_block(enum rg_event_type type, const struct rg_buf *text);
+void rg_event_append(struct rg_buf *text, enum rg_event_type type, const char *json,
+                     size_t json_len);
 
 #endif

@@ -22,21 +22,46 @@ static const char *state_reason(const struct rg_user *user)
     return "xmpp-unreachable";
 }
 
-static void collapse(struct rg_user *user, struct rg_stream *stream)
+static void force_take(struct rg_stream *stream, struct rg_event *event)
 {
-    struct rg_event *session = rg_event_session(rg_user_state(user), state_reason(user));
-    rg_metric_add(user->core->metrics.collapsed, 1);
-    rg_stream_collapse(stream, roster_event(user), session);
-    rg_event_unref(session);
+    rg_stream_force(stream, event);
+    rg_event_unref(event);
 }
 
-/* False: the queue collapsed into the newest roster, which already shows what follows. */
-static bool feed(struct rg_user *user, struct rg_stream *stream, struct rg_event *event)
+static void force_sync(struct rg_user *user, struct rg_stream *stream, bool resumed)
+{
+    char version[RG_VERSION_SIZE];
+    rg_user_version(user, version);
+    force_take(stream, rg_event_sync(version, rg_user_state(user), resumed));
+}
+
+/* The newest roster and state stand for all that was lost, `lost` among it; what a new stream
+ * begins with is said again if it was not sent yet, or is not true any more. */
+static void collapse(struct rg_user *user, struct rg_stream *stream, unsigned lost)
+{
+    enum {
+        GREETING = RG_EVENT_SUBSCRIPTIONS | RG_EVENT_SUBSCRIPTION | RG_EVENT_PRESENCE |
+                   RG_EVENT_PRESENCE_RESET
+    };
+    rg_metric_add(user->core->metrics.collapsed, 1);
+    lost |= rg_stream_empty(stream);
+    if ((lost & RG_EVENT_COMMENT) != 0)
+        rg_stream_force(stream, user->core->greeting);
+    if (rg_user_has_roster(user))
+        rg_stream_force(stream, roster_event(user));
+    force_take(stream, rg_event_session(rg_user_state(user), state_reason(user)));
+    if ((lost & GREETING) != 0)
+        rg_presence_greet(user, stream);
+    if ((lost & RG_EVENT_SYNC) != 0)
+        force_sync(user, stream, false);
+}
+
+bool rg_hub_feed(struct rg_user *user, struct rg_stream *stream, struct rg_event *event)
 {
     rg_metric_add(user->core->metrics.events, 1);
     if (rg_stream_push(stream, event))
         return true;
-    collapse(user, stream);
+    collapse(user, stream, event != NULL ? event->type : 0);
     return false;
 }
 
@@ -44,7 +69,7 @@ static void feed_all(struct rg_user *user, struct rg_event *event)
 {
     struct rg_stream *stream;
     TAILQ_FOREACH(stream, &user->streams, link)
-    (void)feed(user, stream, event);
+    (void)rg_hub_feed(user, stream, event);
 }
 
 void rg_hub_event_take(struct rg_user *user, struct rg_event *event)
@@ -82,7 +107,7 @@ void rg_hub_changes(struct rg_user *user, size_t n_changes)
         TAILQ_FOREACH(stream, &user->streams, link)
         {
             for (size_t i = 0; i < n_changes; i++)
-                if (!feed(user, stream, events[i]))
+                if (!rg_hub_feed(user, stream, events[i]))
                     break;
         }
         for (size_t i = 0; i < n_changes; i++)
@@ -98,7 +123,7 @@ void rg_hub_roster(struct rg_user *user)
     TAILQ_FOREACH(stream, &user->streams, link)
     {
         /* NULL (out of memory) collapses to nothing and ends the stream: no gap is silent. */
-        (void)feed(user, stream, roster_event(user));
+        (void)rg_hub_feed(user, stream, roster_event(user));
     }
     wake_polls_later(user);
 }
@@ -132,15 +157,17 @@ static void wake_polls_later(struct rg_user *user)
 
 /* ---- attaching */
 
-static void replay(struct rg_user *user, struct rg_stream *stream, size_t from)
+/* False: it was more than the queue holds, and one roster stands in its place. */
+static bool replay(struct rg_user *user, struct rg_stream *stream, size_t from)
 {
     for (size_t i = from; i < user->account->journal_n; i++) {
         struct rg_event *event = change_event(user, i);
-        bool fed = feed(user, stream, event);
+        bool fed = rg_hub_feed(user, stream, event);
         rg_event_unref(event);
         if (!fed)
-            return;
+            return false;
     }
+    return true;
 }
 
 /* Sends what the client missed, or the whole; true if it could resume. */
@@ -153,11 +180,10 @@ static bool catch_up(struct rg_user *user, struct rg_stream *stream)
     if (options->resume && options->known &&
         rg_account_since(user->account, &options->from, &from)) {
         rg_metric_add(user->core->metrics.resumed, 1);
-        replay(user, stream, from);
-        return true;
+        return replay(user, stream, from);
     }
     rg_metric_add(user->core->metrics.snapshots, 1);
-    (void)feed(user, stream, roster_event(user));
+    rg_stream_force(stream, roster_event(user));
     return false;
 }
 
@@ -166,7 +192,6 @@ void rg_hub_attach(struct rg_op *op)
     struct rg_user *user = op->user;
     struct rg_core *core = user->core;
     struct rg_stream *stream = op->in.stream;
-    char version[RG_VERSION_SIZE];
     if (user->n_streams >= (size_t)core->config->limits.streams_user) {
         (void)rg_fail(&op->err, RG_E_RATE, "this user has %zu streams open, the most allowed",
                       user->n_streams);
@@ -181,18 +206,12 @@ void rg_hub_attach(struct rg_op *op)
     user->n_streams++;
     rg_metric_add(core->metrics.streams, 1);
 
-    (void)rg_stream_push(stream, core->greeting);
+    rg_stream_force(stream, core->greeting);
     bool resumed = catch_up(user, stream);
     rg_presence_greet(user, stream);
-    if (user->link != RG_LINK_LIVE || user->account->presence == RG_ROSTER_NOT_FOUND) {
-        struct rg_event *session = rg_event_session(rg_user_state(user), state_reason(user));
-        (void)feed(user, stream, session);
-        rg_event_unref(session);
-    }
-    rg_user_version(user, version);
-    struct rg_event *sync = rg_event_sync(version, rg_user_state(user), resumed);
-    (void)feed(user, stream, sync);
-    rg_event_unref(sync);
+    if (user->link != RG_LINK_LIVE || user->account->presence == RG_ROSTER_NOT_FOUND)
+        force_take(stream, rg_event_session(rg_user_state(user), state_reason(user)));
+    force_sync(user, stream, resumed);
     rg_op_finish(op);
 }
 

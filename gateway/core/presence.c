@@ -154,7 +154,8 @@ static void keep_presence(struct rg_user *user, const char *full, size_t len,
         return;
     memcpy(known->full, full, len);
     known->json = rg_buf_take(json, &known->json_len);
-    HASH_ADD_KEYPTR(hh, user->presences, known->full, len, known);
+    if (known->json != NULL)
+        HASH_ADD_KEYPTR(hh, user->presences, known->full, len, known);
     if (known->json == NULL || known->hh.tbl == NULL) {
         free(known->json);
         free(known);
@@ -169,9 +170,8 @@ static void tell_listeners(struct rg_user *user, struct rg_event *event)
     struct rg_stream *stream;
     TAILQ_FOREACH(stream, &user->streams, link)
     {
-        /* An overflow shows at the next roster event; presence itself is not replayed. */
         if (stream->listen)
-            (void)rg_stream_push(stream, event);
+            (void)rg_hub_feed(user, stream, event);
     }
 }
 
@@ -191,12 +191,12 @@ static void tell_presence(struct rg_user *user, const struct rg_upstream_presenc
         rg_event_unref(event);
         return;
     }
-    tell_listeners(user, event);
-    rg_event_unref(event);
     HASH_FIND(hh, user->presences, full.data, full.len, known);
     drop_presence(user, known);
     if (presence->type == RG_PRESENCE_AVAILABLE)
         keep_presence(user, full.data, full.len, &json);
+    tell_listeners(user, event); /* after it is kept: a full queue is greeted anew */
+    rg_event_unref(event);
 }
 
 void rg_presence_received(struct rg_user *user, const struct rg_upstream_presence *presence)
@@ -227,9 +227,9 @@ static void push_reset(struct rg_user *user, struct rg_stream *only)
     RG_CLEANUP(rg_buf_fini) struct rg_buf json = RG_BUF_INIT;
     rg_buf_puts(&json, "{}");
     struct rg_event *event = rg_event_plain(RG_EVENT_PRESENCE_RESET, &json);
-    if (event != NULL && only != NULL)
-        (void)rg_stream_push(only, event);
-    else if (event != NULL)
+    if (only != NULL)
+        rg_stream_force(only, event);
+    else
         tell_listeners(user, event);
     rg_event_unref(event);
 }
@@ -288,25 +288,30 @@ static void put_outgoing(struct rg_buf *json, const struct rg_user *user)
     rg_buf_putc(json, ']');
 }
 
+/* The greeting is bounded by what is known, not by the queue: it costs one reference, as a
+ * roster does, or a user with many contacts online could never read a stream. */
+static void force_take(struct rg_stream *stream, struct rg_event *event)
+{
+    if (event != NULL)
+        event->shared = true;
+    rg_stream_force(stream, event);
+    rg_event_unref(event);
+}
+
 void rg_presence_greet(struct rg_user *user, struct rg_stream *stream)
 {
     RG_CLEANUP(rg_buf_fini) struct rg_buf json = RG_BUF_INIT;
     put_incoming(&json, user);
     put_outgoing(&json, user);
     rg_buf_printf(&json, ",\"listening\":%s}", user->announced ? "true" : "false");
-    struct rg_event *event = rg_event_plain(RG_EVENT_SUBSCRIPTIONS, &json);
-    if (event != NULL)
-        (void)rg_stream_push(stream, event);
-    rg_event_unref(event);
+    force_take(stream, rg_event_plain(RG_EVENT_SUBSCRIPTIONS, &json));
     if (!stream->listen)
         return;
     push_reset(user, stream);
-    struct rg_contact_presence *known;
-    for (known = user->presences; known != NULL; known = known->hh.next) {
-        const struct rg_buf data = {.data = known->json, .len = known->json_len};
-        event = rg_event_plain(RG_EVENT_PRESENCE, &data);
-        if (event != NULL)
-            (void)rg_stream_push(stream, event);
-        rg_event_unref(event);
-    }
+    RG_CLEANUP(rg_buf_fini) struct rg_buf text = RG_BUF_INIT;
+    const struct rg_contact_presence *known;
+    for (known = user->presences; known != NULL; known = known->hh.next)
+        rg_event_append(&text, RG_EVENT_PRESENCE, known->json, known->json_len);
+    if (user->presences != NULL)
+        force_take(stream, rg_event_block(RG_EVENT_PRESENCE, &text));
 }

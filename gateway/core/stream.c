@@ -8,12 +8,12 @@
 
 enum {
     RING_MIN = 8,
-    ROSTER_COST = 64 /* a roster frame is shared: it counts as one reference */
+    SHARED_COST = 64 /* it counts as one reference */
 };
 
 static size_t cost(const struct rg_event *event)
 {
-    return event->type == RG_EVENT_ROSTER ? ROSTER_COST : event->len;
+    return event->shared ? SHARED_COST : event->len;
 }
 
 struct rg_stream *rg_stream_create(const struct rg_claims *claims,
@@ -110,26 +110,31 @@ bool rg_stream_push(struct rg_stream *stream, struct rg_event *event)
     return fits;
 }
 
-/* Throws away what is queued, but for an event whose first bytes are sent already. */
-static void empty_locked(struct rg_stream *stream)
+unsigned rg_stream_empty(struct rg_stream *stream)
 {
+    unsigned lost = 0;
+    pthread_mutex_lock(&stream->mutex);
     size_t keep = stream->offset > 0 ? 1 : 0;
-    while (stream->n > keep) {
+    while (stream->reason == RG_BYE_COUNT && stream->n > keep) {
         struct rg_event *event = *slot(stream, --stream->n);
+        lost |= event->type;
         stream->cost -= cost(event);
         stream->bytes -= event->len;
         rg_event_unref(event);
     }
+    pthread_mutex_unlock(&stream->mutex);
+    return lost;
 }
 
-void rg_stream_collapse(struct rg_stream *stream, struct rg_event *roster,
-                        struct rg_event *session)
+void rg_stream_force(struct rg_stream *stream, struct rg_event *event)
 {
+    if (event == NULL) {
+        rg_stream_bye(stream, RG_BYE_SLOW);
+        return;
+    }
     pthread_mutex_lock(&stream->mutex);
-    if (stream->reason == RG_BYE_COUNT) {
-        empty_locked(stream);
-        if ((roster != NULL && !append_locked(stream, roster)) ||
-            (session != NULL && !append_locked(stream, session)))
+    if (stream->reason == RG_BYE_COUNT && (stream->options.types & event->type) != 0) {
+        if (!append_locked(stream, event))
             stream->reason = RG_BYE_SLOW; /* out of memory: end it, the client resumes */
         unpark_locked(stream);
     }
@@ -189,7 +194,7 @@ enum rg_take rg_stream_take(struct rg_stream *stream, char *out, size_t max, siz
         rg_event_unref(event);
     }
     enum rg_take result = RG_TAKE_DATA;
-    if (filled == 0) {
+    if (filled == 0 && stream->n == 0) {
         drop_ring_locked(stream);
         result = stream->reason != RG_BYE_COUNT ? RG_TAKE_END : RG_TAKE_PARKED;
         stream->parked = result == RG_TAKE_PARKED;

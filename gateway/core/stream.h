@@ -25,8 +25,8 @@ struct rg_stream_options {
 };
 
 struct rg_stream;
-/* Called once when a parked stream has something to take; from any thread, outside locks. It
- * must only post. */
+/* Called once when a parked stream has something to take; from any thread, under the stream's
+ * lock. It must only post. */
 typedef void (*rg_stream_wake_fn)(void *arg);
 
 /* (own) one reference; (borrow) claims, copied as far as needed. max_bytes bounds the queue.
@@ -50,10 +50,13 @@ void rg_stream_forget_reader(struct rg_stream *stream);
 /* (ref) event; left out if the stream does not want its type, or after bye. False: out of room,
  * nothing was queued. Thread: any. */
 bool rg_stream_push(struct rg_stream *stream, struct rg_event *event);
-/* What follows a push that found no room: everything queued but an event already begun gives
- * way to `roster` ((ref), the newest), then `session` ((ref), NULL: none). Thread: core. */
-void rg_stream_collapse(struct rg_stream *stream, struct rg_event *roster,
-                        struct rg_event *session);
+/* What follows a push that found no room: throws away everything queued but an event already
+ * begun. Returns the mask of the types that are lost. Thread: core. */
+unsigned rg_stream_empty(struct rg_stream *stream);
+/* Like push, whatever room there is: for the few events that make up for what was lost, and
+ * those that every stream begins with. NULL or out of memory ends the stream (`slow`), so that
+ * no gap is silent. Thread: core. */
+void rg_stream_force(struct rg_stream *stream, struct rg_event *event);
 /* Queues `bye`, after which the stream ends. The first reason stays. Thread: any. */
 void rg_stream_bye(struct rg_stream *stream, enum rg_bye reason);
 /* RG_BYE_COUNT while nobody said bye. Thread: any. */
