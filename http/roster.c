@@ -23,16 +23,19 @@ static void serve(struct rg_request *req, const struct rg_view *view)
 {
     struct rg_snapshot *snapshot = view->snapshot;
     bool gzip = rg_accepts_gzip(&req->headers);
-    struct rg_blob *blob = gzip ? rg_snapshot_gzip(snapshot) : rg_snapshot_body(snapshot);
-    if (blob == NULL) {
+    bool same = rg_headers_has(&req->headers, RG_HEADER_IF_NONE_MATCH) &&
+                rg_etag_none_match(&req->headers, snapshot->version, snapshot->version_len);
+    struct rg_blob *blob = same   ? NULL
+                           : gzip ? rg_snapshot_gzip(snapshot)
+                                  : rg_snapshot_body(snapshot);
+    if (blob == NULL && !same) {
         rg_request_fail(req, RG_E_INTERNAL, "out of memory");
         return;
     }
-    /* A 304 carries the same response object: its body is not sent, and Content-Length is what
-     * a 200 would have had (RFC 9110 8.6). */
-    bool same = rg_headers_has(&req->headers, RG_HEADER_IF_NONE_MATCH) &&
-                rg_etag_none_match(&req->headers, snapshot->version, snapshot->version_len);
-    struct MHD_Response *response = rg_response_from_blob_take(rg_blob_ref(blob));
+    /* A 304 has no body, and not the length of one either: RFC 9110 8.6 allows that, but
+     * parsers that believe it wait for bytes that never come (measured with wrk). */
+    struct MHD_Response *response =
+        same ? rg_response_empty() : rg_response_from_blob_take(rg_blob_ref(blob));
     if (response != NULL) {
         char etag[RG_ETAG_SIZE];
         rg_etag_format(etag, snapshot->version, gzip);
