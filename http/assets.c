@@ -90,10 +90,12 @@ void rg_asset_get(struct rg_request *req)
         rg_request_fail(req, RG_E_NOT_FOUND, "there is nothing at this path");
         return;
     }
-    struct MHD_Response *response = MHD_create_response_from_buffer(
-        asset->len, (void *)(uintptr_t)asset->data, MHD_RESPMEM_PERSISTENT);
-    rg_response_header(response, "ETag", asset->etag);
     bool same = unchanged(req, asset->etag);
+    struct MHD_Response *response =
+        same ? rg_response_empty()
+             : MHD_create_response_from_buffer(asset->len, (void *)(uintptr_t)asset->data,
+                                               MHD_RESPMEM_PERSISTENT);
+    rg_response_header(response, "ETag", asset->etag);
     if (!same) {
         rg_response_header(response, "Content-Type", type_of(asset->name));
         rg_response_header(response, "Content-Security-Policy", POLICY);

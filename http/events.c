@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 #include "gateway/base/random.h"
@@ -33,6 +34,7 @@ struct rg_events {
     uint16_t ping_s;
     int fd;
     struct MHD_Connection *connection;
+    struct MHD_Response *response; /* (borrow) until its headers are dropped */
     struct rg_stream *stream;
     struct rg_message message;
     struct rg_timer timer;
@@ -186,6 +188,31 @@ void rg_events_get(struct rg_request *req)
 
 /* --- flowing ------------------------------------------------------------------------------ */
 
+static enum MHD_Result first_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                    const char *value)
+{
+    const char **found = cls;
+    (void)kind;
+    if (strcasecmp(name, "Connection") == 0)
+        return MHD_YES; /* libmicrohttpd keeps a flag with this one */
+    found[0] = name;
+    found[1] = value;
+    return MHD_NO;
+}
+
+/* The head has been sent; its lines would lie in memory for as long as the stream does, a tenth
+ * of what an idle stream costs. */
+static void drop_headers(struct rg_events *events)
+{
+    const char *found[2] = {NULL, NULL};
+    do {
+        found[0] = NULL;
+        (void)MHD_get_response_headers(events->response, first_header, found);
+    } while (found[0] != NULL &&
+             MHD_del_response_header(events->response, found[0], found[1]) == MHD_YES);
+    events->response = NULL;
+}
+
 /* libmicrohttpd wants bytes. Thread: the lane's, with the response's mutex held (R13). */
 static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
 {
@@ -194,6 +221,8 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
     size_t len = 0;
     if (events->state == CUT)
         return MHD_CONTENT_READER_END_WITH_ERROR;
+    if (events->response != NULL)
+        drop_headers(events);
     events->progress_ms = rg_loop_now_ms(events->exchange.lane->loop);
     switch (rg_stream_take(events->stream, buf, max, &len)) {
     case RG_TAKE_DATA:
@@ -318,6 +347,7 @@ void rg_events_got(struct rg_request *req, struct rg_op *op)
                                                 NULL)
             : NULL;
     events->stream = stream;
+    events->response = response;
     events->state = FLOWING;
     int64_t now_ms = rg_loop_now_ms(lane->loop);
     events->progress_ms = now_ms;

@@ -123,7 +123,7 @@ static void put_allowed(struct rg_buf *buf, unsigned allowed)
 static void send_item(struct rg_request *req, struct rg_op *op, struct rg_buf *body,
                       const char *etag, bool same)
 {
-    struct MHD_Response *response = rg_response_from_buf(body);
+    struct MHD_Response *response = same ? rg_response_empty() : rg_response_from_buf(body);
     if (!same)
         rg_response_header(response, "Content-Type", "application/json");
     if (etag[0] != '\0')
