@@ -156,11 +156,11 @@ class Canon:
     def place(self, account, places, jid, value, seq, time, low, report):
         register = account.register(jid)
         position = register.find(value, low)
-        if position is not None:
+        if position is not None and register.times[position] > time + SLACK:
+            report("early", self.user, time, f"{self.prefix}-{seq} shows {jid} "
+                   f"{register.times[position] - time:.2f} s before the server had it: {value}")
+        elif position is not None:
             places[jid] = position
-            if register.times[position] > time + SLACK:
-                report("early", self.user, time, f"{self.prefix}-{seq} shows {jid} "
-                       f"{register.times[position] - time:.2f} s before the server had it: {value}")
         elif register.first(value) is None:
             report("invented", self.user, time,
                    f"{self.prefix}-{seq} shows {jid} as the server never had it: {value}")

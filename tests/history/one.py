@@ -25,7 +25,8 @@ STABLE = 0.4  # seconds of agreement that count
 def settle_options(options):
     """What nobody chose on the command line, the seed chooses."""
     rng = random.Random(f"{options.seed}/options")
-    pause, witness_pause, tls = rng.choice([0.03, 0.06, 0.1]), rng.choice([0.05, 0.1, 0.3]), rng.random() < 0.3
+    pause, witness_pause = rng.choice([0.03, 0.06, 0.1]), rng.choice([0.01, 0.05, 0.1, 0.3])
+    tls = rng.random() < 0.3
     options.pause = options.pause if options.pause is not None else pause
     options.witness_pause = options.witness_pause if options.witness_pause is not None else witness_pause
     options.tls = {"always": True, "never": False, "seed": tls}[options.tls]
