@@ -344,6 +344,7 @@ static void idle(struct rg_timer *timer)
     struct rg_user *user = RG_CONTAINER_OF(timer, struct rg_user, idle_timer);
     struct rg_core *core = user->core;
     int64_t limit_ms = core->config->xmpp.idle_timeout_ms;
+    rg_pool_announce(user); /* the sign-in that listened may have expired without a word */
     if (rg_user_busy(user)) {
         rg_timer_start(timer, core->loop, limit_ms);
         return;
