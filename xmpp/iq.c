@@ -69,12 +69,12 @@ static bool is_one_of(const char *from, const char *const *mine, size_t n)
 {
     struct rg_jid jid;
     for (size_t i = 0; i < n; i++)
-        if (mine[i][0] != '\0' && strcmp(from, mine[i]) == 0)
+        if (mine[i] != NULL && strcmp(from, mine[i]) == 0)
             return true;
     if (rg_jid_prepare(&jid, from, strlen(from), NULL) != RG_OK)
         return false;
     for (size_t i = 0; i < n; i++)
-        if (mine[i][0] != '\0' && strcmp(jid.text, mine[i]) == 0)
+        if (mine[i] != NULL && strcmp(jid.text, mine[i]) == 0)
             return true;
     return false;
 }

@@ -42,11 +42,11 @@ struct rg_iq *rg_iq_find(const struct rg_iq_table *table, const char *id);
 void rg_iq_remove(struct rg_iq_table *table, struct rg_iq *iq); /* frees it */
 void rg_iq_table_fini(struct rg_iq_table *table);
 
-/* The addresses of one session, prepared. */
+/* The addresses of one session, prepared. (own) all but domain. */
 struct rg_self {
-    char bare[RG_JID_SIZE];
-    char full[RG_JID_SIZE]; /* "" until bound */
-    char domain[RG_JID_SIZE];
+    char *bare;
+    char *full;         /* NULL until bound */
+    const char *domain; /* (borrow) */
 };
 /* May an answer to a request without `to` come from here? Nobody, the own bare or full JID, or
  * the own domain (old servers), R20. `from` may be NULL. */

@@ -171,9 +171,8 @@ static void set_state(struct rg_session *session, enum rg_session_state state)
 
 static enum rg_stage stage_of(const struct rg_session *session)
 {
-    return session->self.full[0] != '\0'
-               ? RG_STAGE_BOUND
-               : rg_sasl_log_stage(&session->log, session->tls_wanted);
+    return session->self.full != NULL ? RG_STAGE_BOUND
+                                      : rg_sasl_log_stage(&session->log, session->tls_wanted);
 }
 
 /* ---- called by libstrophe ---- */
@@ -268,7 +267,9 @@ static void on_bound(struct rg_session *session)
         rg_session_leave(session);
         return;
     }
-    memcpy(session->self.full, jid.text, jid.len + 1);
+    session->self.full = strdup(jid.text);
+    if (session->self.full == NULL)
+        abort(); /* as the memory hook does: the worker is replaced */
     set_state(session, RG_SESSION_UP);
     xmpp_handler_add(session->conn, rg_session_on_iq, NULL, "iq", NULL, session);
     xmpp_handler_add(session->conn, rg_session_on_presence, NULL, "presence", NULL, session);
@@ -364,11 +365,11 @@ enum rg_code rg_session_create(struct rg_worker *worker,
     session->port = options->port;
     snprintf(session->address, sizeof(session->address), "%s", options->address);
     snprintf(session->name, sizeof(session->name), "%s", options->name);
-    memcpy(session->self.bare, jid.text, jid.len + 1);
-    snprintf(session->self.domain, sizeof(session->self.domain), "%s", worker->domain);
+    session->self.bare = strdup(jid.text);
+    session->self.domain = worker->domain;
     rg_iq_table_init(&session->iqs, &worker->iqs);
     rg_memory_init(&session->memory, worker->stanza_bytes, RG_PARSER_BYTES_MAX);
-    if (!make_conn(session, jid.text, options->password)) {
+    if (session->self.bare == NULL || !make_conn(session, jid.text, options->password)) {
         rg_session_destroy(session);
         return rg_fail(err, RG_E_INTERNAL, "out of memory");
     }
@@ -544,5 +545,7 @@ void rg_session_destroy(struct rg_session *session)
     if (session->ctx != NULL)
         xmpp_ctx_free(session->ctx);
     rg_memory_fini(&session->memory);
+    free(session->self.bare);
+    free(session->self.full);
     free(session);
 }
