@@ -18,7 +18,7 @@
 
 enum { RG_REDIS_DEADLINE_MS = 500 };
 
-/* The words of a command, in one piece of memory. Zero-initialised: none. */
+/* The words of a command, in one piece of memory (redis_args.c). Zero-initialised: none. */
 struct rg_redis_args {
     struct rg_buf bytes;
     size_t *ends; /* own */

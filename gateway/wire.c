@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cache/memory.h"
+#include "cache/redis.h"
 #include "gateway/base/log.h"
 #include "gateway/base/loop.h"
 #include "gateway/base/metrics.h"
@@ -125,14 +126,12 @@ static double wakeups(void *arg)
     return (double)rg_loop_wakeups(arg);
 }
 
-static struct rg_store *make_store(const struct rg_config *config, struct rg_loop *loop,
-                                   struct rg_err *err)
+static struct rg_store *make_store(const struct wire *wire, struct rg_err *err)
 {
+    const struct rg_config *config = wire->config;
     if (strcmp(config->cache.url, "memory:") == 0)
-        return rg_store_memory_create(config, loop, err);
-    (void)rg_fail(err, RG_E_NOT_IMPLEMENTED,
-                  "[cache] url: this release has the memory store only (\"memory:\")");
-    return NULL;
+        return rg_store_memory_create(config, wire->core_loop, err);
+    return rg_store_redis_create_take(config, wire->core_loop, rg_keys_mac(wire->keys), err);
 }
 
 static enum rg_code build(struct wire *wire, struct rg_err *err)
@@ -152,7 +151,7 @@ static enum rg_code build(struct wire *wire, struct rg_err *err)
     wire->upstream = rg_xmpp_create(config, wire->core_loop, err);
     if (wire->upstream == NULL)
         return err->code;
-    wire->store = make_store(config, wire->core_loop, err);
+    wire->store = make_store(wire, err);
     if (wire->store == NULL)
         return err->code;
     wire->core =

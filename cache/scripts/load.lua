@@ -4,7 +4,10 @@
 -- has that version.
 local owner = redis.call('HGET', KEYS[1], 'owner') or ''
 local at = redis.call('HGET', KEYS[1], 'at') or ''
-local ends = redis.call('HGETALL', KEYS[4])
+local ends = {}
+if redis.call('TYPE', KEYS[4]).ok == 'hash' then
+    ends = redis.call('HGETALL', KEYS[4])
+end
 if at == '' or at == ARGV[1] then
     return {owner, at, '', ends, {}, {}}
 end

@@ -252,6 +252,8 @@ void rg_hub_wake_polls(struct rg_user *user);
 /* ---- signin.c, read.c, write.c: run an op as far as it gets */
 void rg_signin_run(struct rg_op *op);
 void rg_signin_attempt_done(struct rg_op *op, const struct rg_err *err);
+/* The account's ends grew from outside: what they end, ends here too. */
+void rg_signins_ended_elsewhere(struct rg_user *user);
 void rg_session_info_run(struct rg_op *op);
 void rg_renew_run(struct rg_op *op);
 void rg_signout_run(struct rg_op *op);

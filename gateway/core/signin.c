@@ -104,21 +104,30 @@ static int64_t given_now(const struct rg_user *user)
     return given_s;
 }
 
-/* The server accepts this password: what carries another one is dead, and this one is not. */
-static void settle_passwords(struct rg_user *user, const uint8_t tag[RG_ID_BYTES])
+/* Whether the tag is that of the password just given, be it under a key that no longer seals.
+ */
+static bool same_password(const struct rg_op *op, const uint8_t tag[RG_ID_BYTES])
 {
+    return memcmp(tag, op->claims.password_tag, RG_ID_BYTES) == 0 ||
+           rg_keys_password_is(op->core->keys, op->claims.user, op->in.password, tag);
+}
+
+/* The server accepts this password: what carries another one is dead, and this one is not. */
+static void settle_passwords(struct rg_op *op)
+{
+    struct rg_user *user = op->user;
     struct rg_store *store = user->core->store;
+    const uint8_t *tag = op->claims.password_tag;
     uint8_t old[RG_ID_BYTES];
     for (size_t i = user->n_sign_ins; i-- > 0;) {
-        if (i >= user->n_sign_ins ||
-            memcmp(user->sign_ins[i].password_tag, tag, RG_ID_BYTES) == 0)
+        if (i >= user->n_sign_ins || same_password(op, user->sign_ins[i].password_tag))
             continue;
         memcpy(old, user->sign_ins[i].password_tag, RG_ID_BYTES);
         rg_pool_password_dead(user, old); /* forgets all sign-ins that carry it */
     }
     memcpy(old, user->tag, RG_ID_BYTES);
     memcpy(user->tag, tag, RG_ID_BYTES);
-    if (memcmp(old, tag, RG_ID_BYTES) != 0)
+    if (!same_password(op, old))
         rg_pool_password_dead(user, old); /* its sign-ins may be known elsewhere only */
     if (rg_account_revive_password(user->account, tag)) {
         store->ops->revive(store, user->account);
@@ -131,7 +140,7 @@ static void succeeded(struct rg_op *op)
     struct rg_user *user = op->user;
     struct rg_claims *claims = &op->out.claims;
     give_guess_back(op, true);
-    settle_passwords(user, op->claims.password_tag);
+    settle_passwords(op);
     *claims = op->claims;
     rg_random_bytes(claims->sign_in, RG_ID_BYTES);
     claims->given_s = given_now(user);
@@ -340,4 +349,25 @@ void rg_signout_run(struct rg_op *op)
         rg_pool_close(user);
     rg_op_list_in(&user->verifying, op);
     core->store->ops->end(core->store, user->account, &end, end_recorded, op);
+}
+
+void rg_signins_ended_elsewhere(struct rg_user *user)
+{
+    const struct rg_account *account = user->account;
+    for (size_t i = user->n_sign_ins; i-- > 0;) {
+        struct rg_claims claims = {.given_s = user->sign_ins[i].given_s};
+        memcpy(claims.sign_in, user->sign_ins[i].id, RG_ID_BYTES);
+        memcpy(claims.password_tag, user->sign_ins[i].password_tag, RG_ID_BYTES);
+        enum rg_code code = rg_ends_check(account->ends, account->n_ends, &claims);
+        if (code == RG_OK)
+            continue;
+        rg_hub_bye(user, claims.sign_in, NULL,
+                   code == RG_E_CREDENTIALS ? RG_BYE_CREDENTIALS : RG_BYE_SIGNED_OUT);
+        rg_user_forget(user, claims.sign_in, NULL);
+    }
+    rg_pool_announce(user);
+    rg_user_publish(user);
+    rg_hub_wake_polls(user);
+    if (!rg_user_signed_in(user))
+        rg_pool_close(user);
 }

@@ -20,6 +20,8 @@
 typedef void (*rg_store_load_fn)(void *arg, struct rg_account *account);
 /* everywhere: the end is known on every instance (RG_OK), or only here for now (false). */
 typedef void (*rg_store_end_fn)(void *arg, bool everywhere);
+/* (borrow) account, held by the core: another instance ended some of its sign-ins. */
+typedef void (*rg_store_news_fn)(void *arg, struct rg_account *account);
 
 struct rg_store;
 struct rg_store_ops {
@@ -43,6 +45,9 @@ struct rg_store_ops {
     /* Writes out what is pending, then fn(arg). */
     void (*stop)(struct rg_store *store, void (*fn)(void *arg), void *arg);
     void (*destroy)(struct rg_store *store); /* after stop */
+    /* Who is to be told of ends that came from outside; once, before the loop runs. NULL: this
+     * store has no outside. */
+    void (*watch)(struct rg_store *store, rg_store_news_fn fn, void *arg);
 };
 
 /* First member of every implementation. */

@@ -1,0 +1,573 @@
+#include "cache/redis.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/memory.h"
+#include "cache/redis_store.h"
+#include "gateway/base/log.h"
+#include "gateway/base/random.h"
+#include "gateway/base/text.h"
+
+enum { STOP_MS = 2000 };
+
+static struct rg_redis *self(struct rg_store *store)
+{
+    return RG_CONTAINER_OF(store, struct rg_redis, store);
+}
+
+/* ---- words for Redis */
+
+/* The braces are the hash tag: all keys of an account live on one node of a cluster. The JID is
+ * encoded, so that it cannot hold a brace. */
+void rg_redis_key(struct rg_redis_args *args, const char *user, const char *part)
+{
+    RG_CLEANUP(rg_buf_fini) struct rg_buf key = RG_BUF_INIT;
+
+    rg_buf_puts(&key, "rg:{");
+    rg_percent_encode(&key, user, strlen(user));
+    rg_buf_puts(&key, "}:");
+    rg_buf_puts(&key, part);
+    rg_redis_args_put(args, key.data, key.len);
+    args->failed = args->failed || rg_buf_failed(&key);
+}
+
+void rg_redis_alive_key(struct rg_redis_args *args, const char *id)
+{
+    RG_CLEANUP(rg_buf_fini) struct rg_buf key = RG_BUF_INIT;
+
+    rg_buf_puts(&key, "rg:alive:");
+    rg_buf_puts(&key, id);
+    rg_redis_args_put(args, key.data, key.len);
+    args->failed = args->failed || rg_buf_failed(&key);
+}
+
+bool rg_redis_is_error(const redisReply *reply, const char *word)
+{
+    return reply != NULL && reply->type == REDIS_REPLY_ERROR && reply->str != NULL &&
+           strncmp(reply->str, word, strlen(word)) == 0;
+}
+
+bool rg_redis_refused(struct rg_redis *redis, const redisReply *reply)
+{
+    static const char *const words[] = {"OOM",        "READONLY",   "MISCONF",
+                                        "NOREPLICAS", "NOPERM",     "NOAUTH",
+                                        "LOADING",    "MASTERDOWN", "MOVED"};
+
+    for (size_t i = 0; i < RG_ARRAY_LEN(words); i++) {
+        if (!rg_redis_is_error(reply, words[i]))
+            continue;
+        if (!redis->refuses)
+            rg_log(RG_LOG_WARN, "redis", "refuses-writes", RG_STR("why", words[i]));
+        redis->refuses = true;
+        (void)snprintf(redis->refusal, sizeof(redis->refusal), "Redis answers %s", words[i]);
+        return true;
+    }
+    return false;
+}
+
+/* ---- records */
+
+struct rg_record *rg_record_find(struct rg_redis *redis, const char *user)
+{
+    struct rg_record *record;
+
+    HASH_FIND_STR(redis->records, user, record);
+    return record;
+}
+
+static bool wishes(const struct rg_record *record)
+{
+    return record->erase || record->refresh || record->write_ends || record->write;
+}
+
+static void unlist(struct rg_record *record)
+{
+    if (record->list != NULL)
+        TAILQ_REMOVE(record->list, record, entry);
+    record->list = NULL;
+}
+
+static void enlist(struct rg_record *record, struct rg_record_list *list)
+{
+    unlist(record);
+    TAILQ_INSERT_TAIL(list, record, entry);
+    record->list = list;
+}
+
+void rg_record_rest(struct rg_record *record, int64_t for_ms)
+{
+    record->rest_until_ms =
+        rg_loop_now_ms(record->redis->loop) + (int64_t)rg_random_spread((uint64_t)for_ms, 20);
+}
+
+static void queue(struct rg_record *record)
+{
+    struct rg_redis *redis = record->redis;
+
+    if (record->busy || record->list != NULL || !wishes(record))
+        return;
+    enlist(record, record->rest_until_ms > rg_loop_now_ms(redis->loop) ? &redis->resting
+                                                                       : &redis->wishing);
+}
+
+void rg_record_wish(struct rg_record *record)
+{
+    queue(record);
+    rg_redis_next(record->redis);
+}
+
+static bool start(struct rg_record *record)
+{
+    if (record->erase)
+        return rg_record_start_erase(record);
+    if (record->refresh)
+        return rg_record_start_refresh(record);
+    if (record->write_ends)
+        return rg_record_start_ends(record);
+    return rg_record_start_write(record);
+}
+
+void rg_redis_next(struct rg_redis *redis)
+{
+    struct rg_record *record;
+
+    while (rg_redis_link_is_up(redis->link) && redis->n_working < RG_REDIS_WORKING_MAX &&
+           (record = TAILQ_FIRST(&redis->wishing)) != NULL) {
+        if (redis->refuses && !record->refresh) {
+            record->rest_until_ms = rg_loop_now_ms(redis->loop) + RG_REDIS_BEAT_MS;
+            enlist(record, &redis->resting);
+            continue;
+        }
+        if (!start(record))
+            return; /* out of memory: the next beat tries again */
+        unlist(record);
+        record->busy = true;
+        record->working = true;
+        redis->n_working++;
+    }
+    rg_metric_set(redis->metrics.up, rg_redis_link_is_up(redis->link));
+}
+
+void rg_record_done(struct rg_record *record)
+{
+    struct rg_redis *redis = record->redis;
+
+    record->busy = false;
+    if (record->working)
+        redis->n_working--;
+    record->working = false;
+    queue(record);
+    rg_record_consider(record);
+    rg_redis_next(redis);
+}
+
+static void release_owner(struct rg_record *record, rg_redis_reply_fn fn)
+{
+    struct rg_redis *redis = record->redis;
+    struct rg_redis_args args = {.n = 0};
+
+    rg_redis_args_puts(&args, "1");
+    rg_redis_key(&args, record->account->user, "meta");
+    rg_redis_args_puts(&args, redis->id);
+    record->owned = false;
+    (void)rg_redis_link_call_take(redis->link, &rg_redis_script_release, &args, fn, redis);
+}
+
+static void ignore(void *arg, const redisReply *reply)
+{
+    (void)arg; /* lost: the heartbeat's end does the same */
+    (void)reply;
+}
+
+static void record_destroy(struct rg_record *record)
+{
+    struct rg_redis *redis = record->redis;
+    struct rg_account *account = record->account;
+
+    unlist(record);
+    HASH_DEL(redis->records, record);
+    rg_redis_base_fini(&record->base);
+    rg_redis_base_fini(&record->sent);
+    free(record);
+    redis->memory->ops->release_take(redis->memory, account);
+}
+
+void rg_record_consider(struct rg_record *record)
+{
+    struct rg_account *account = record->account;
+    bool held = account->refs > 2; /* by more than the memory store and this record */
+
+    if (held || record->busy || record->pins > 0 || !STAILQ_EMPTY(&record->waiters))
+        return;
+    /* Reading again can wait until somebody wants it; what was to be written cannot. */
+    record->refresh = false;
+    if (wishes(record))
+        return;
+    if (record->owned)
+        release_owner(record, ignore);
+    record_destroy(record);
+}
+
+static void all_wish(struct rg_redis *redis, bool refresh)
+{
+    struct rg_record *record, *next;
+
+    HASH_ITER(hh, redis->records, record, next)
+    {
+        record->refresh = record->refresh || refresh;
+        record->write = record->write || record->account->trusted;
+        record->write_ends = record->write_ends || record->account->n_ends > 0;
+        record->again = true; /* what is on its way may have been lost with the rest */
+        record->rest_until_ms = 0;
+        if (record->list == &redis->resting)
+            unlist(record);
+        queue(record);
+    }
+    rg_redis_next(redis);
+}
+
+/* ---- the heartbeat */
+
+static void wake_rested(struct rg_redis *redis)
+{
+    int64_t now_ms = rg_loop_now_ms(redis->loop);
+    struct rg_record *record, *next;
+
+    for (record = TAILQ_FIRST(&redis->resting); record != NULL; record = next) {
+        next = TAILQ_NEXT(record, entry);
+        if (record->rest_until_ms <= now_ms)
+            enlist(record, &redis->wishing);
+    }
+    rg_metric_set(redis->metrics.accounts, (int64_t)HASH_COUNT(redis->records));
+    rg_redis_next(redis);
+}
+
+static void on_beaten(void *arg, const redisReply *reply)
+{
+    struct rg_redis *redis = arg;
+    int64_t now_ms = rg_loop_now_ms(redis->loop);
+    bool gone;
+
+    redis->beating = false;
+    if (reply == NULL)
+        return;
+    if (reply->type == REDIS_REPLY_ERROR) {
+        (void)rg_redis_refused(redis, reply);
+        redis->beat_ok_ms = 0;
+        return;
+    }
+    if (redis->refuses)
+        rg_log(RG_LOG_INFO, "redis", "writes-again");
+    redis->refuses = false;
+    /* The last beat is not there though it cannot have run out: Redis was emptied. */
+    gone = reply->type == REDIS_REPLY_NIL && redis->beat_ok_ms != 0 &&
+           now_ms - redis->beat_ok_ms < RG_REDIS_ALIVE_MS - RG_REDIS_BEAT_MS;
+    redis->beat_ok_ms = now_ms;
+    if (!gone)
+        return;
+    rg_log(RG_LOG_WARN, "redis", "emptied");
+    all_wish(redis, false);
+}
+
+static void beat_once(struct rg_redis *redis)
+{
+    struct rg_redis_args args = {.n = 0};
+
+    if (redis->beating || redis->stopping)
+        return;
+    rg_redis_args_puts(&args, "SET");
+    rg_redis_alive_key(&args, redis->id);
+    rg_redis_args_puts(&args, "1");
+    rg_redis_args_puts(&args, "PX");
+    rg_redis_args_number(&args, RG_REDIS_ALIVE_MS);
+    rg_redis_args_puts(&args, "GET");
+    redis->beating = rg_redis_link_call_take(redis->link, NULL, &args, on_beaten, redis);
+}
+
+static void go_on_stopping(struct rg_redis *redis);
+
+static void on_beat(struct rg_timer *timer)
+{
+    struct rg_redis *redis = RG_CONTAINER_OF(timer, struct rg_redis, beat);
+
+    if (redis->stopping) {
+        go_on_stopping(redis);
+        return;
+    }
+    rg_timer_start(timer, redis->loop, RG_REDIS_BEAT_MS);
+    beat_once(redis);
+    wake_rested(redis);
+}
+
+/* ---- the connections */
+
+static void on_up(void *arg)
+{
+    struct rg_redis *redis = arg;
+
+    redis->beating = false;
+    redis->beat_ok_ms = 0;
+    redis->refuses = false;
+    beat_once(redis);
+    all_wish(redis, true);
+}
+
+static void on_down(void *arg)
+{
+    struct rg_redis *redis = arg;
+
+    rg_metric_set(redis->metrics.up, 0);
+    redis->beating = false;
+}
+
+static void on_news_up(void *arg)
+{
+    struct rg_redis *redis = arg;
+    struct rg_record *record, *next;
+
+    HASH_ITER(hh, redis->records, record, next)
+    {
+        record->refresh = true; /* what was said meanwhile */
+        queue(record);
+    }
+    rg_redis_next(redis);
+}
+
+static void on_news(void *arg, const char *data, size_t len)
+{
+    rg_redis_news(arg, data, len);
+}
+
+static const struct rg_redis_handler calls_handler = {.up = on_up, .down = on_down};
+static const struct rg_redis_handler news_handler = {.up = on_news_up,
+                                                     .message = on_news,
+                                                     .channel = RG_REDIS_CHANNEL};
+
+/* ---- the store's calls */
+
+static void redis_commit(struct rg_store *store, struct rg_account *account, size_t n_changes)
+{
+    struct rg_redis *redis = self(store);
+    struct rg_record *record = rg_record_find(redis, account->user);
+
+    redis->memory->ops->commit(redis->memory, account, n_changes);
+    if (record == NULL || !account->trusted || account->presence == RG_ROSTER_UNKNOWN)
+        return;
+    record->write = true;
+    record->again = true;
+    rg_record_wish(record);
+}
+
+static void redis_release_take(struct rg_store *store, struct rg_account *account)
+{
+    struct rg_redis *redis = self(store);
+    struct rg_record *record = rg_record_find(redis, account->user);
+
+    redis->memory->ops->release_take(redis->memory, account);
+    if (record != NULL)
+        rg_record_consider(record);
+}
+
+static void redis_erase(struct rg_store *store, const char *user)
+{
+    static const char *const parts[] = {"meta", "items", "journal"};
+    struct rg_redis *redis = self(store);
+    struct rg_record *record = rg_record_find(redis, user);
+    struct rg_redis_args args = {.n = 0};
+
+    redis->memory->ops->erase(redis->memory, user);
+    if (record != NULL) {
+        record->erase = true;
+        record->write = false;
+        rg_record_wish(record);
+        return;
+    }
+    rg_redis_args_puts(&args, "DEL");
+    for (size_t i = 0; i < RG_ARRAY_LEN(parts); i++)
+        rg_redis_key(&args, user, parts[i]);
+    (void)rg_redis_link_call_take(redis->link, NULL, &args, ignore, redis);
+}
+
+static void redis_health(struct rg_store *store, struct rg_buf *buf)
+{
+    struct rg_redis *redis = self(store);
+    bool up = rg_redis_link_is_up(redis->link);
+    const char *why = !up                                 ? rg_redis_link_why(redis->link)
+                      : redis->refuses                    ? redis->refusal
+                      : !rg_redis_link_is_up(redis->news) ? rg_redis_link_why(redis->news)
+                                                          : "";
+    RG_CLEANUP(rg_buf_fini) struct rg_buf memory = RG_BUF_INIT;
+
+    redis->memory->ops->health(redis->memory, &memory);
+    rg_buf_printf(buf, "{\"store\":\"redis\",\"degraded\":%s,\"connected\":%s,\"why\":",
+                  *why != '\0' ? "true" : "false", up ? "true" : "false");
+    rg_json_string(buf, why, strlen(why));
+    rg_buf_printf(buf, ",\"accounts\":%u,\"memory\":", HASH_COUNT(redis->records));
+    rg_buf_append(buf, memory.data, memory.len);
+    rg_buf_putc(buf, '}');
+}
+
+static void redis_watch(struct rg_store *store, rg_store_news_fn fn, void *arg)
+{
+    self(store)->on_ends = fn;
+    self(store)->on_ends_arg = arg;
+}
+
+/* ---- stopping: everything written, all accounts given up, then the connections */
+
+static void finish_stop(struct rg_redis *redis)
+{
+    rg_timer_stop(&redis->beat, redis->loop);
+    rg_redis_link_stop(redis->link);
+    rg_redis_link_stop(redis->news);
+    redis->memory->ops->stop(redis->memory, redis->stopped, redis->stopped_arg);
+}
+
+static void release_all(struct rg_redis *redis)
+{
+    struct rg_redis_args args = {.n = 0};
+    struct rg_record *record, *next;
+
+    redis->releasing = true;
+    HASH_ITER(hh, redis->records, record, next)
+    {
+        if (record->owned)
+            release_owner(record, ignore);
+    }
+    rg_redis_args_puts(&args, "DEL");
+    rg_redis_alive_key(&args, redis->id);
+    (void)rg_redis_link_call_take(redis->link, NULL, &args, ignore, redis);
+}
+
+/* Looked at again in short turns: the end of what is on its way has many places. */
+static void go_on_stopping(struct rg_redis *redis)
+{
+    bool over = rg_loop_now_ms(redis->loop) >= redis->stop_by_ms ||
+                !rg_redis_link_is_up(redis->link) || redis->refuses;
+
+    rg_redis_next(redis);
+    if (!over && !redis->releasing && TAILQ_EMPTY(&redis->wishing) && redis->n_working == 0)
+        release_all(redis);
+    if (over || (redis->releasing && rg_redis_link_load(redis->link) == 0))
+        finish_stop(redis);
+    else
+        rg_timer_start(&redis->beat, redis->loop, 2);
+}
+
+static void redis_stop(struct rg_store *store, void (*fn)(void *arg), void *arg)
+{
+    struct rg_redis *redis = self(store);
+
+    redis->stopping = true;
+    redis->stopped = fn;
+    redis->stopped_arg = arg;
+    redis->stop_by_ms = rg_loop_now_ms(redis->loop) + STOP_MS;
+    rg_timer_start(&redis->beat, redis->loop, 0);
+}
+
+static void redis_destroy(struct rg_store *store)
+{
+    struct rg_record *record, *next;
+    struct rg_redis_waiter *waiter;
+    struct rg_redis *redis;
+
+    if (store == NULL)
+        return;
+    redis = self(store);
+    rg_redis_link_destroy(redis->link);
+    rg_redis_link_destroy(redis->news);
+    HASH_ITER(hh, redis->records, record, next)
+    {
+        while ((waiter = STAILQ_FIRST(&record->waiters)) != NULL) {
+            STAILQ_REMOVE_HEAD(&record->waiters, entry);
+            free(waiter);
+        }
+        record_destroy(record);
+    }
+    if (redis->beat.fn != NULL)
+        rg_timer_fini(&redis->beat, redis->loop);
+    if (redis->memory != NULL)
+        redis->memory->ops->destroy(redis->memory);
+    rg_mac_destroy(redis->mac);
+    rg_redis_url_fini(&redis->url);
+    free(redis);
+}
+
+static const struct rg_store_ops ops = {
+    .load = rg_redis_load,
+    .commit = redis_commit,
+    .end = rg_redis_end,
+    .revive = rg_redis_revive,
+    .release_take = redis_release_take,
+    .erase = redis_erase,
+    .health = redis_health,
+    .stop = redis_stop,
+    .destroy = redis_destroy,
+    .watch = redis_watch,
+};
+
+static void make_metrics(struct rg_redis *redis)
+{
+    redis->metrics.up = rg_gauge("rostergate_redis_up", "1 while Redis is connected.", "");
+    redis->metrics.accounts =
+        rg_gauge("rostergate_redis_accounts", "Accounts that Redis is kept in step with.", "");
+    redis->metrics.damaged = rg_counter("rostergate_redis_not_believed_total",
+                                        "Values in Redis that did not check out.", "");
+    redis->metrics.errors = rg_counter("rostergate_redis_errors_total",
+                                       "Calls that failed, were late or were refused.", "");
+    redis->metrics.written =
+        rg_counter("rostergate_redis_writes_total", "Accounts written.", "");
+    redis->metrics.full = rg_counter("rostergate_redis_full_writes_total",
+                                     "Of them, whole rosters and not changes.", "");
+    redis->metrics.lost_races =
+        rg_counter("rostergate_redis_conflicts_total",
+                   "Writes that found another version or writer in Redis.", "");
+}
+
+struct rg_store *rg_store_redis_create_take(const struct rg_config *config,
+                                            struct rg_loop *loop, struct rg_mac *mac,
+                                            struct rg_err *err)
+{
+    struct rg_redis *redis = calloc(1, sizeof(*redis));
+    uint8_t id[(RG_REDIS_OWNER_SIZE - 1) / 2];
+
+    if (redis == NULL || mac == NULL) {
+        rg_mac_destroy(mac);
+        free(redis);
+        (void)rg_fail(err, RG_E_INTERNAL, "out of memory");
+        return NULL;
+    }
+    redis->store.ops = &ops;
+    redis->loop = loop;
+    redis->mac = mac;
+    redis->ttl_ms = config->cache.ttl_ms;
+    redis->items_max = config->limits.items;
+    TAILQ_INIT(&redis->wishing);
+    TAILQ_INIT(&redis->resting);
+    rg_random_bytes(id, sizeof(id));
+    (void)sodium_bin2hex(redis->id, sizeof(redis->id), id, sizeof(id));
+    make_metrics(redis);
+    if (rg_redis_url_parse(&redis->url, config->cache.url, err) != RG_OK)
+        goto failed;
+    redis->memory = rg_store_memory_create(config, loop, err);
+    if (redis->memory == NULL)
+        goto failed;
+    (void)rg_fail(err, RG_E_INTERNAL, "out of memory");
+    if (rg_timer_init(&redis->beat, loop, on_beat) != RG_OK)
+        goto failed;
+    redis->link = rg_redis_link_create(&redis->url, loop, &calls_handler, redis);
+    redis->news = rg_redis_link_create(&redis->url, loop, &news_handler, redis);
+    if (redis->link == NULL || redis->news == NULL)
+        goto failed;
+    err->code = RG_OK;
+    rg_timer_start(&redis->beat, loop, RG_REDIS_BEAT_MS);
+    if (config->session.keys_file[0] == '\0')
+        rg_log(RG_LOG_WARN, "redis", "without-keys-file",
+               RG_STR("why", "nothing in Redis outlives this process"));
+    return &redis->store;
+failed:
+    redis_destroy(&redis->store);
+    return NULL;
+}

@@ -1,0 +1,258 @@
+/* Sign-outs: kept in Redis for the next process, told to the other instances (redis_store.h).
+ *
+ * The channel only says whose ends have moved; each instance then reads them, and after every
+ * reconnect it reads those of all accounts it holds, so that a lost message is late, not lost.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/redis_store.h"
+
+/* An end on its way: into the memory store's file and into Redis. */
+struct ending {
+    struct rg_record *record; /* NULL: no script is on its way */
+    unsigned parts;
+    bool everywhere;
+    rg_store_end_fn fn;
+    void *arg;
+};
+
+static void part_done(struct ending *ending, bool good)
+{
+    ending->everywhere = ending->everywhere && good;
+    if (--ending->parts > 0)
+        return;
+    ending->fn(ending->arg, ending->everywhere);
+    free(ending);
+}
+
+static void on_memory_end(void *arg, bool everywhere)
+{
+    part_done(arg, everywhere);
+}
+
+/* ---- writing */
+
+static void put_end(struct rg_redis_args *args, const struct rg_redis_place *place,
+                    const struct rg_end *end)
+{
+    RG_CLEANUP(rg_buf_fini) struct rg_buf value = RG_BUF_INIT;
+    char field[RG_REDIS_END_FIELD_SIZE];
+
+    rg_redis_put_end(&value, place, end);
+    rg_redis_end_field(field, end);
+    rg_redis_args_puts(args, field);
+    rg_redis_args_put(args, value.data, value.len);
+    args->failed = args->failed || rg_buf_failed(&value);
+}
+
+/* At least as long as a token can live that one of them ends. */
+static int64_t ttl_ms(const struct rg_redis *redis, const struct rg_end *ends, size_t n)
+{
+    int64_t now_s = rg_loop_unix_s(redis->loop), longest_ms = 1000;
+
+    for (size_t i = 0; i < n; i++) {
+        int64_t left_ms = (ends[i].until_s - now_s + 1) * 1000;
+
+        longest_ms = left_ms > longest_ms ? left_ms : longest_ms;
+    }
+    return longest_ms;
+}
+
+/* Message: instance, mode, user. */
+static void put_message(struct rg_redis_args *args, const struct rg_redis *redis,
+                        bool passwords, const char *user)
+{
+    RG_CLEANUP(rg_buf_fini) struct rg_buf message = RG_BUF_INIT;
+
+    rg_buf_puts(&message, redis->id);
+    rg_buf_putc(&message, passwords ? 'p' : 'k');
+    rg_buf_puts(&message, user);
+    rg_redis_args_put(args, message.data, message.len);
+    args->failed = args->failed || rg_buf_failed(&message);
+}
+
+static bool send_ends(struct rg_redis *redis, const char *user, const struct rg_end *ends,
+                      size_t n, bool passwords, rg_redis_reply_fn fn, void *arg)
+{
+    struct rg_redis_place place = {.mac = redis->mac, .user = user};
+    struct rg_redis_args args = {.n = 0};
+
+    rg_redis_args_puts(&args, "1");
+    rg_redis_key(&args, user, "ends");
+    rg_redis_args_number(&args, ttl_ms(redis, ends, n));
+    rg_redis_args_puts(&args, RG_REDIS_CHANNEL);
+    put_message(&args, redis, passwords, user);
+    rg_redis_args_puts(&args, passwords ? "passwords" : "keep");
+    for (size_t i = 0; i < n; i++)
+        put_end(&args, &place, &ends[i]);
+    return rg_redis_link_call_take(redis->link, &rg_redis_script_end, &args, fn, arg);
+}
+
+static bool succeeded(const redisReply *reply)
+{
+    return reply != NULL && reply->type == REDIS_REPLY_ARRAY;
+}
+
+static void on_end(void *arg, const redisReply *reply)
+{
+    struct ending *ending = arg;
+    struct rg_record *record = ending->record;
+    bool good = succeeded(reply);
+
+    if (!good) {
+        rg_metric_add(record->redis->metrics.errors, 1);
+        if (reply != NULL)
+            (void)rg_redis_refused(record->redis, reply);
+        record->write_ends = true;
+        rg_record_wish(record);
+    }
+    part_done(ending, good);
+    record->pins--;
+    rg_record_consider(record);
+}
+
+void rg_redis_end(struct rg_store *store, struct rg_account *account, const struct rg_end *end,
+                  rg_store_end_fn fn, void *arg)
+{
+    struct rg_redis *redis = RG_CONTAINER_OF(store, struct rg_redis, store);
+    struct rg_store *memory = redis->memory;
+    struct rg_record *record = rg_record_find(redis, account->user);
+    struct ending *ending = calloc(1, sizeof(*ending));
+
+    if (ending == NULL || record == NULL) {
+        /* Known here, which is not everywhere; but nobody can be told so without memory. */
+        free(ending);
+        memory->ops->end(memory, account, end, fn, arg);
+        return;
+    }
+    *ending =
+        (struct ending){.record = record, .parts = 1, .everywhere = true, .fn = fn, .arg = arg};
+    if (send_ends(redis, account->user, end, 1, false, on_end, ending)) {
+        ending->parts++;
+        record->pins++;
+    } else {
+        ending->everywhere = false;
+        record->write_ends = true;
+        rg_record_wish(record);
+    }
+    memory->ops->end(memory, account, end, on_memory_end, ending);
+}
+
+void rg_redis_revive(struct rg_store *store, struct rg_account *account)
+{
+    struct rg_redis *redis = RG_CONTAINER_OF(store, struct rg_redis, store);
+    struct rg_record *record = rg_record_find(redis, account->user);
+
+    redis->memory->ops->revive(redis->memory, account);
+    if (record == NULL)
+        return;
+    record->write_ends = true;
+    record->revive = true;
+    rg_record_wish(record);
+}
+
+static void on_ends(void *arg, const redisReply *reply)
+{
+    struct rg_record *record = arg;
+
+    if (!succeeded(reply)) {
+        rg_metric_add(record->redis->metrics.errors, 1);
+        record->write_ends = true;
+        record->revive = true; /* it may have been one */
+        if (reply != NULL) {
+            (void)rg_redis_refused(record->redis, reply);
+            rg_record_rest(record, RG_REDIS_BEAT_MS);
+        }
+    }
+    rg_record_done(record);
+}
+
+bool rg_record_start_ends(struct rg_record *record)
+{
+    const struct rg_account *account = record->account;
+
+    if (!send_ends(record->redis, account->user, account->ends, account->n_ends, record->revive,
+                   on_ends, record))
+        return false;
+    record->write_ends = false;
+    record->revive = false;
+    return true;
+}
+
+/* ---- reading */
+
+static bool known(const struct rg_account *account, const struct rg_end *end)
+{
+    for (size_t i = 0; i < account->n_ends; i++) {
+        const struct rg_end *held = &account->ends[i];
+
+        if (held->kind == end->kind &&
+            (end->kind == RG_END_ALL || memcmp(held->id, end->id, sizeof(end->id)) == 0) &&
+            held->at_s >= end->at_s && held->until_s >= end->until_s)
+            return true;
+    }
+    return false;
+}
+
+static bool has_field(const redisReply *ends, const struct rg_end *end)
+{
+    char field[RG_REDIS_END_FIELD_SIZE];
+
+    rg_redis_end_field(field, end);
+    for (size_t i = 0; i < ends->elements; i += 2)
+        if (ends->element[i]->type == REDIS_REPLY_STRING &&
+            strcmp(ends->element[i]->str, field) == 0)
+            return true;
+    return false;
+}
+
+/* Passwords that are good again elsewhere. */
+static void drop_passwords(struct rg_account *account, const redisReply *ends)
+{
+    for (size_t i = account->n_ends; i-- > 0;)
+        if (account->ends[i].kind == RG_END_PASSWORD && !has_field(ends, &account->ends[i]))
+            (void)rg_account_revive_password(account, account->ends[i].id);
+}
+
+bool rg_record_merge_ends(struct rg_record *record, const redisReply *ends)
+{
+    struct rg_redis_place place = {.mac = record->redis->mac, .user = record->account->user};
+    struct rg_account *account = record->account;
+    int64_t now_s = rg_loop_unix_s(record->redis->loop);
+    bool moved = false;
+
+    if (record->drop_passwords && !record->write_ends)
+        drop_passwords(account, ends);
+    record->drop_passwords = false;
+    for (size_t i = 0; i < ends->elements; i += 2) {
+        const redisReply *value = ends->element[i + 1];
+        struct rg_end end;
+
+        if (value->type != REDIS_REPLY_STRING ||
+            !rg_redis_get_end(&end, &place, value->str, (size_t)value->len)) {
+            rg_metric_add(record->redis->metrics.damaged, 1);
+            continue;
+        }
+        if (end.until_s < now_s || known(account, &end))
+            continue;
+        moved = rg_account_end(account, &end, now_s) == RG_OK || moved;
+    }
+    return moved;
+}
+
+void rg_redis_news(struct rg_redis *redis, const char *data, size_t len)
+{
+    enum { HEAD = RG_REDIS_OWNER_SIZE }; /* the instance and the mode */
+    struct rg_record *record;
+
+    if (len <= HEAD || memchr(data, '\0', len) != NULL ||
+        strncmp(data, redis->id, RG_REDIS_OWNER_SIZE - 1) == 0)
+        return;
+    record = rg_record_find(redis, data + HEAD); /* hiredis ends it with a NUL */
+    if (record == NULL)
+        return;
+    record->refresh = true;
+    record->drop_passwords = record->drop_passwords || data[HEAD - 1] == 'p';
+    rg_record_wish(record);
+}
