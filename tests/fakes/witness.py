@@ -110,5 +110,9 @@ class Witness:
     def close(self):
         async def run():
             self.client.disconnect(wait=0)
+            # slixmpp 1.8 leaves this task to the end of the loop, which then complains about it.
+            filters = getattr(self.client, "_run_out_filters", None)
+            if filters is not None:
+                filters.cancel()
             await asyncio.sleep(0)
         self.reactor.wait(run())

@@ -73,7 +73,7 @@ def test_drain_says_bye_to_every_stream(fake, make_gateway, juliet):
 
 
 def test_streams_of_a_user_are_limited(fake, make_gateway, juliet):
-    gateway = make_gateway(fake, limits={"streams_user": 3})
+    gateway = make_gateway(fake, limits={"streams_user": 3}, events={"heartbeat": "1s"})
     api = gateway.sign_in(juliet)
     streams = [gateway.stream(api) for _ in range(3)]
     for stream in streams:

@@ -136,8 +136,9 @@ def _owns(pid, port):
 
 @pytest.mark.parametrize("what", ["garbage", "half", "doctype", "entity", "bad utf-8", "other namespace",
                                   "close tag", "text", "nul"])
-def test_broken_xml_costs_one_session_only(fake, gateway, juliet_account, what):
+def test_broken_xml_costs_one_session_only(fake, make_gateway, juliet_account, what):
     """A parse error leaves libstrophe a zombie (facts rule 20): noticed and replaced."""
+    gateway = make_gateway(fake, xmpp={"iq_timeout": "1s"})
     data = {"garbage": misbehaviour.GARBAGE, "half": misbehaviour.HALF_STANZA,
             "doctype": b"<!DOCTYPE x [<!ENTITY a 'b'>]><message/>", "entity": b"<message>&nothing;</message>",
             "bad utf-8": b"<message><body>\xff\xfe</body></message>", "other namespace": b"<a:b/>",
