@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -34,7 +35,9 @@ struct wire {
     struct rg_store *store;
     struct rg_core *core;
     struct rg_http *http;
-    struct rg_watch *sigterm, *sigint;
+    struct rg_watch *sigterm, *sigint, *sighup;
+    struct rg_message keys_message;
+    atomic_bool keys_posted;
     pthread_t core_thread;
     bool core_runs, stopping;
     struct rg_message message; /* the one step under way between the loops */
@@ -119,6 +122,39 @@ static void on_signal(void *arg, int signo)
     step(wire, wire->core_loop, drain_core);
 }
 
+/* ---- reloading: the key file only, everything else needs a restart */
+
+/* Thread: core. The flag falls first: a reload from now on posts again. */
+static void follow_keys(struct rg_message *message)
+{
+    struct wire *wire = RG_CONTAINER_OF(message, struct wire, keys_message);
+    atomic_store(&wire->keys_posted, false);
+    rg_core_keys_changed(wire->core);
+}
+
+static void on_reload(void *arg, int signo)
+{
+    struct wire *wire = arg;
+    const char *path = wire->config->session.keys_file;
+    struct rg_err err = RG_ERR_INIT;
+    (void)signo;
+    if (wire->stopping)
+        return;
+    if (path == NULL || *path == '\0') {
+        rg_log(RG_LOG_WARN, "main", "nothing-to-reload", RG_STR("why", "no session.keys_file"));
+        return;
+    }
+    if (rg_keys_reload(wire->keys, path, &err) != RG_OK) {
+        rg_log(RG_LOG_ERROR, "main", "keys-kept", RG_STR("why", err.text));
+        return;
+    }
+    rg_log(RG_LOG_INFO, "main", "keys-reloaded", RG_INT("keys", rg_keys_count(wire->keys)));
+    if (!atomic_exchange(&wire->keys_posted, true)) {
+        wire->keys_message.fn = follow_keys;
+        rg_loop_post(wire->core_loop, &wire->keys_message);
+    }
+}
+
 /* ---- building */
 
 static double wakeups(void *arg)
@@ -163,7 +199,8 @@ static enum rg_code build(struct wire *wire, struct rg_err *err)
         return err->code;
     wire->sigterm = rg_loop_signal(wire->main_loop, SIGTERM, on_signal, wire);
     wire->sigint = rg_loop_signal(wire->main_loop, SIGINT, on_signal, wire);
-    if (wire->sigterm == NULL || wire->sigint == NULL)
+    wire->sighup = rg_loop_signal(wire->main_loop, SIGHUP, on_reload, wire);
+    if (wire->sigterm == NULL || wire->sigint == NULL || wire->sighup == NULL)
         return rg_fail(err, RG_E_INTERNAL, "signals cannot be watched");
     return RG_OK;
 }
@@ -196,6 +233,7 @@ static void take_down(struct wire *wire)
     rg_keys_destroy(wire->keys);
     rg_watch_destroy(wire->sigterm);
     rg_watch_destroy(wire->sigint);
+    rg_watch_destroy(wire->sighup);
     rg_loop_destroy(wire->core_loop);
     rg_loop_destroy(wire->main_loop);
 }

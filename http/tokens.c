@@ -16,6 +16,7 @@ struct opened {
 };
 
 struct rg_tokens {
+    unsigned generation; /* of the keys that opened them */
     struct opened *slots[SLOTS];
 };
 
@@ -41,11 +42,23 @@ void rg_tokens_destroy(struct rg_tokens *tokens)
     free(tokens);
 }
 
+/* A key may have gone since: what it opened is opened again, or not. */
+static void follow_keys(struct rg_tokens *tokens, const struct rg_keys *keys)
+{
+    unsigned generation = rg_keys_generation(keys);
+    if (tokens->generation == generation)
+        return;
+    for (size_t i = 0; i < SLOTS; i++)
+        drop(RG_TAKE(tokens->slots[i]));
+    tokens->generation = generation;
+}
+
 /* Opens into the table; the claims are good until the next call on this lane. */
 static enum rg_code open_cached(struct rg_request *req, int64_t now_s, struct rg_err *err)
 {
     const struct rg_auth *auth = &req->auth;
     uint64_t hash = rg_hash(auth->token, auth->len);
+    follow_keys(req->exchange.lane->tokens, rg_core_keys(req->http->core));
     struct opened **slot = &req->exchange.lane->tokens->slots[hash % SLOTS];
     struct opened *opened = *slot;
     if (opened != NULL && opened->hash == hash && opened->len == auth->len &&

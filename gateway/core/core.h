@@ -30,6 +30,10 @@ void rg_core_close_stream_take(struct rg_core *core, struct rg_stream *stream);
 struct rg_door *rg_core_door(struct rg_core *core);             /* Thread: any */
 const struct rg_keys *rg_core_keys(const struct rg_core *core); /* Thread: any */
 
+/* The keys were reloaded: sign-ins whose tokens open no longer are over, their streams say bye.
+ * Thread: core. */
+void rg_core_keys_changed(struct rg_core *core);
+
 /* Drains (DESIGN section 5, Stop): every stream gets `bye` drain, parked requests are answered,
  * later ones get RG_E_CANCELLED; writes in flight end. Then fn(arg), on the core's thread.
  * Thread: core. */

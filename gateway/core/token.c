@@ -1,14 +1,12 @@
 #include "gateway/core/token.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "gateway/base/mem.h"
 #include "gateway/base/text.h"
+#include "gateway/core/keys.h"
 
 /* DESIGN
  *
@@ -19,15 +17,11 @@
  * bytes password box = nonce | aead(password key, ad = user, length, password; padded to 64
  * bytes)
  *
- * Five keys are derived from each line of the key file, so that no key serves two purposes. All
- * keys open; the first seals. */
+ * The keys come from keys.c, five from each line of the key file, so that no key serves two
+ * purposes. All open; the first seals. */
 
 enum {
-    MASTER_BYTES = 32,
-    ROUTE_BYTES = 6, /* 8 characters */
-    KID_BYTES = 6,
-    PART_CHARS = 8,
-    CLEAR_CHARS = 4 + PART_CHARS + 1 + PART_CHARS, /* "rg1.ROUTE.KID" */
+    CLEAR_CHARS = 4 + RG_KID_CHARS + 1 + RG_KID_CHARS, /* "rg1.ROUTE.KID" */
     NONCE = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES,
     TAG = crypto_aead_xchacha20poly1305_ietf_ABYTES,
     PAD = 64,
@@ -39,190 +33,9 @@ enum {
     BOX_MAX = NONCE + CLAIMS_MAX + TAG
 };
 
-/* Lives in locked memory. */
-struct key {
-    uint8_t seal[crypto_aead_xchacha20poly1305_ietf_KEYBYTES];
-    uint8_t password[crypto_aead_xchacha20poly1305_ietf_KEYBYTES];
-    uint8_t tag[crypto_generichash_KEYBYTES];
-    uint8_t route[crypto_generichash_KEYBYTES];
-    uint8_t store[RG_MAC_KEY_BYTES];
-    uint8_t store_id[RG_MAC_ID_BYTES + 10]; /* the first of them count */
-    char kid[PART_CHARS + 1];
-};
-
-struct rg_keys {
-    size_t n;
-    struct rg_secret *block; /* struct key[n] */
-};
-
-static const struct key *key_at(const struct rg_keys *keys, size_t i)
+static void tag_under(const struct rg_key *key, const char *user,
+                      const struct rg_secret *password, uint8_t out[RG_ID_BYTES])
 {
-    return (const struct key *)(const void *)rg_secret_data(keys->block) + i;
-}
-
-static void derive(uint8_t *out, size_t len, const char *purpose, const uint8_t *master)
-{
-    crypto_generichash(out, len, (const unsigned char *)purpose, strlen(purpose), master,
-                       MASTER_BYTES);
-}
-
-static bool encode_part(char out[PART_CHARS + 1], const uint8_t bytes[KID_BYTES])
-{
-    return sodium_bin2base64(out, PART_CHARS + 1, bytes, KID_BYTES,
-                             sodium_base64_VARIANT_URLSAFE_NO_PADDING) != NULL;
-}
-
-static void key_fill(struct key *key, const uint8_t *master)
-{
-    uint8_t kid[KID_BYTES + 10]; /* generichash gives 16 bytes at least */
-    derive(key->seal, sizeof(key->seal), "rostergate seal 1", master);
-    derive(key->password, sizeof(key->password), "rostergate password 1", master);
-    derive(key->tag, sizeof(key->tag), "rostergate tag 1", master);
-    derive(key->route, sizeof(key->route), "rostergate route 1", master);
-    derive(key->store, sizeof(key->store), "rostergate store 1", master);
-    derive(key->store_id, sizeof(key->store_id), "rostergate store id 1", master);
-    derive(kid, sizeof(kid), "rostergate kid 1", master);
-    (void)encode_part(key->kid, kid);
-}
-
-/* masters: n keys of MASTER_BYTES. */
-static enum rg_code keys_from(const uint8_t *masters, size_t n, struct rg_keys **out,
-                              struct rg_err *err)
-{
-    struct rg_keys *keys = calloc(1, sizeof(*keys));
-    if (keys == NULL)
-        return rg_fail(err, RG_E_INTERNAL, "out of memory");
-    keys->n = n;
-    keys->block = rg_secret_create_empty(n * sizeof(struct key));
-    if (keys->block == NULL) {
-        free(keys);
-        return rg_fail(err, RG_E_INTERNAL, "out of memory");
-    }
-    for (size_t i = 0; i < n; i++)
-        key_fill((struct key *)(void *)rg_secret_edit(keys->block) + i,
-                 masters + i * MASTER_BYTES);
-    *out = keys;
-    return RG_OK;
-}
-
-enum { KEY_FILE_MAX = 64 * 1024, KEYS_MAX = 64 };
-
-/* One key a line, 64 hex digits; blank lines and lines that start with # do not count. */
-static enum rg_code parse_keys(const char *path, const char *text, uint8_t *masters, size_t *n,
-                               struct rg_err *err)
-{
-    unsigned line_no = 0;
-    while (*text != '\0') {
-        size_t len = strcspn(text, "\n");
-        size_t trimmed = len > 0 && text[len - 1] == '\r' ? len - 1 : len;
-        const char *line = text;
-        text += len + (text[len] == '\n');
-        line_no++;
-        if (trimmed == 0 || *line == '#')
-            continue;
-        size_t got = 0;
-        if (*n == KEYS_MAX)
-            return rg_fail(err, RG_E_INTERNAL, "%s: more than %d keys", path, KEYS_MAX);
-        if (trimmed != 2 * MASTER_BYTES ||
-            sodium_hex2bin(masters + *n * MASTER_BYTES, MASTER_BYTES, line, trimmed, NULL, &got,
-                           NULL) != 0 ||
-            got != MASTER_BYTES)
-            return rg_fail(err, RG_E_INTERNAL, "%s:%u: not 64 hex digits", path, line_no);
-        ++*n;
-    }
-    if (*n == 0)
-        return rg_fail(err, RG_E_INTERNAL, "%s: holds no key", path);
-    return RG_OK;
-}
-
-static enum rg_code write_new_file(const char *path, const uint8_t *master, struct rg_err *err)
-{
-    char hex[2 * MASTER_BYTES + 2];
-    sodium_bin2hex(hex, sizeof(hex), master, MASTER_BYTES);
-    hex[sizeof(hex) - 2] = '\n';
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd < 0) {
-        rg_wipe(hex, sizeof(hex));
-        return rg_fail(err, RG_E_INTERNAL, "%s: cannot be made: %s", path, strerror(errno));
-    }
-    ssize_t wrote = write(fd, hex, sizeof(hex) - 1);
-    bool ok = wrote == (ssize_t)sizeof(hex) - 1 && fsync(fd) == 0;
-    rg_wipe(hex, sizeof(hex));
-    ok = close(fd) == 0 && ok;
-    if (ok)
-        return RG_OK;
-    (void)unlink(path);
-    return rg_fail(err, RG_E_INTERNAL, "%s: cannot be written: %s", path, strerror(errno));
-}
-
-/* Reads the whole file into text (size bytes, NUL-terminated). */
-static enum rg_code read_file(const char *path, int fd, char *text, size_t size,
-                              struct rg_err *err)
-{
-    size_t len = 0;
-    for (;;) {
-        ssize_t got = read(fd, text + len, size - 1 - len);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return rg_fail(err, RG_E_INTERNAL, "%s: cannot be read: %s", path, strerror(errno));
-        if (got == 0)
-            break;
-        len += (size_t)got;
-        if (len == size - 1)
-            return rg_fail(err, RG_E_INTERNAL, "%s: larger than %d bytes", path, KEY_FILE_MAX);
-    }
-    text[len] = '\0';
-    return RG_OK;
-}
-
-enum rg_code rg_keys_load(const char *path, struct rg_keys **out, struct rg_err *err)
-{
-    RG_CLEANUP(rg_secret_destroyp)
-    struct rg_secret *masters = rg_secret_create_empty(KEYS_MAX * MASTER_BYTES);
-    RG_CLEANUP(rg_secret_destroyp)
-    struct rg_secret *text = rg_secret_create_empty(KEY_FILE_MAX);
-    if (masters == NULL || text == NULL)
-        return rg_fail(err, RG_E_INTERNAL, "out of memory");
-    uint8_t *bytes = (uint8_t *)rg_secret_edit(masters);
-    randombytes_buf(bytes, MASTER_BYTES);
-    if (path == NULL || *path == '\0')
-        return keys_from(bytes, 1, out, err);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT) {
-        enum rg_code code = write_new_file(path, bytes, err);
-        return code == RG_OK ? keys_from(bytes, 1, out, err) : code;
-    }
-    if (fd < 0)
-        return rg_fail(err, RG_E_INTERNAL, "%s: cannot be opened: %s", path, strerror(errno));
-    size_t n = 0;
-    enum rg_code code = read_file(path, fd, rg_secret_edit(text), KEY_FILE_MAX, err);
-    close(fd);
-    if (code == RG_OK)
-        code = parse_keys(path, rg_secret_data(text), bytes, &n, err);
-    return code == RG_OK ? keys_from(bytes, n, out, err) : code;
-}
-
-void rg_keys_destroy(struct rg_keys *keys)
-{
-    if (keys == NULL)
-        return;
-    rg_secret_destroy(keys->block);
-    free(keys);
-}
-
-struct rg_mac *rg_keys_mac(const struct rg_keys *keys)
-{
-    struct rg_mac *mac = rg_mac_create(keys->n);
-    for (size_t i = 0; mac != NULL && i < keys->n; i++)
-        rg_mac_set_key(mac, i, key_at(keys, i)->store_id, key_at(keys, i)->store);
-    return mac;
-}
-
-void rg_keys_password_tag(const struct rg_keys *keys, const char *user,
-                          const struct rg_secret *password, uint8_t out[RG_ID_BYTES])
-{
-    const struct key *key = key_at(keys, 0);
     crypto_generichash_state state;
     crypto_generichash_init(&state, key->tag, sizeof(key->tag), RG_ID_BYTES);
     /* The NUL keeps user and password apart: neither can hold one. */
@@ -231,6 +44,26 @@ void rg_keys_password_tag(const struct rg_keys *keys, const char *user,
                               rg_secret_len(password));
     crypto_generichash_final(&state, out, RG_ID_BYTES);
     rg_wipe(&state, sizeof(state));
+}
+
+void rg_keys_password_tag(const struct rg_keys *keys, const char *user,
+                          const struct rg_secret *password, uint8_t out[RG_ID_BYTES])
+{
+    RG_CLEANUP(rg_keyset_unrefp) struct rg_keyset *set = rg_keys_hold(keys);
+    tag_under(rg_keyset_at(set, 0), user, password, out);
+}
+
+bool rg_keys_password_is(const struct rg_keys *keys, const char *user,
+                         const struct rg_secret *password, const uint8_t tag[RG_ID_BYTES])
+{
+    RG_CLEANUP(rg_keyset_unrefp) struct rg_keyset *set = rg_keys_hold(keys);
+    uint8_t own[RG_ID_BYTES];
+    for (size_t i = 0; i < set->n; i++) {
+        tag_under(rg_keyset_at(set, i), user, password, own);
+        if (sodium_memcmp(own, tag, RG_ID_BYTES) == 0)
+            return true;
+    }
+    return false;
 }
 
 /* ---- writing */
@@ -278,7 +111,7 @@ static size_t unseal(uint8_t *out, const uint8_t *box, size_t len, const void *a
     return (size_t)opened;
 }
 
-static size_t seal_password(uint8_t out[PASSWORD_BOX_MAX], const struct key *key,
+static size_t seal_password(uint8_t out[PASSWORD_BOX_MAX], const struct rg_key *key,
                             const char *user, const struct rg_secret *password)
 {
     uint8_t plain[PASSWORD_PLAIN_MAX] = {0};
@@ -289,25 +122,25 @@ static size_t seal_password(uint8_t out[PASSWORD_BOX_MAX], const struct key *key
     return len;
 }
 
-static void write_clear(char out[CLEAR_CHARS + 1], const struct key *route_key,
-                        const struct key *key, const char *user)
+static void write_clear(char out[CLEAR_CHARS + 1], const struct rg_key *key, const char *user)
 {
-    uint8_t route[KID_BYTES + 10];
-    char part[PART_CHARS + 1];
+    uint8_t route[RG_KID_BYTES + 10];
+    char part[RG_KID_CHARS + 1];
     crypto_generichash(route, sizeof(route), (const unsigned char *)user, strlen(user),
-                       route_key->route, sizeof(route_key->route));
-    (void)encode_part(part, route);
+                       key->route, sizeof(key->route));
+    (void)rg_key_encode_part(part, route);
     memcpy(out, "rg1.", 4);
-    memcpy(out + 4, part, PART_CHARS);
-    out[4 + PART_CHARS] = '.';
-    memcpy(out + 5 + PART_CHARS, key->kid, PART_CHARS + 1);
+    memcpy(out + 4, part, RG_KID_CHARS);
+    out[4 + RG_KID_CHARS] = '.';
+    memcpy(out + 5 + RG_KID_CHARS, key->kid, RG_KID_CHARS + 1);
 }
 
 enum rg_code rg_token_seal(const struct rg_keys *keys, const struct rg_claims *claims,
                            const struct rg_secret *password, struct rg_buf *out,
                            struct rg_err *err)
 {
-    const struct key *key = key_at(keys, 0);
+    RG_CLEANUP(rg_keyset_unrefp) struct rg_keyset *set = rg_keys_hold(keys);
+    const struct rg_key *key = rg_keyset_at(set, 0);
     uint8_t password_box[PASSWORD_BOX_MAX];
     uint8_t plain[CLAIMS_MAX] = {0};
     uint8_t box[BOX_MAX];
@@ -325,7 +158,7 @@ enum rg_code rg_token_seal(const struct rg_keys *keys, const struct rg_claims *c
     at = put_counted(at + 2 * RG_ID_BYTES, claims->user, strlen(claims->user));
     at =
         put_counted(at, password_box, seal_password(password_box, key, claims->user, password));
-    write_clear(clear, key_at(keys, 0), key, claims->user);
+    write_clear(clear, key, claims->user);
     size_t len = seal(box, plain, padded((size_t)(at - plain)), clear, CLEAR_CHARS, key->seal);
     rg_buf_append(out, clear, CLEAR_CHARS);
     rg_buf_putc(out, '.');
@@ -370,11 +203,11 @@ static const uint8_t *take_counted(struct reader *reader, size_t *out_len)
     return take(reader, *out_len);
 }
 
-static const struct key *find_key(const struct rg_keys *keys, const char *kid)
+static const struct rg_key *find_key(const struct rg_keyset *set, const char *kid)
 {
-    for (size_t i = 0; i < keys->n; i++)
-        if (memcmp(key_at(keys, i)->kid, kid, PART_CHARS) == 0)
-            return key_at(keys, i);
+    for (size_t i = 0; i < set->n; i++)
+        if (memcmp(rg_keyset_at(set, i)->kid, kid, RG_KID_CHARS) == 0)
+            return rg_keyset_at(set, i);
     return NULL;
 }
 
@@ -404,15 +237,15 @@ static bool read_claims(const uint8_t *plain, size_t len, struct rg_claims *out,
 }
 
 /* Opens the outer box; what comes out holds the password only in its own box. */
-static const struct key *open_box(const struct rg_keys *keys, const char *token, size_t len,
-                                  uint8_t plain[CLAIMS_MAX], size_t *out_len)
+static const struct rg_key *open_box(const struct rg_keyset *set, const char *token, size_t len,
+                                     uint8_t plain[CLAIMS_MAX], size_t *out_len)
 {
     uint8_t box[BOX_MAX];
     size_t box_len = 0;
     if (len <= CLEAR_CHARS + 1 || memcmp(token, "rg1.", 4) != 0 ||
-        token[4 + PART_CHARS] != '.' || token[CLEAR_CHARS] != '.')
+        token[4 + RG_KID_CHARS] != '.' || token[CLEAR_CHARS] != '.')
         return NULL;
-    const struct key *key = find_key(keys, token + 5 + PART_CHARS);
+    const struct rg_key *key = find_key(set, token + 5 + RG_KID_CHARS);
     if (key == NULL || !rg_base64url_decode(token + CLEAR_CHARS + 1, len - CLEAR_CHARS - 1, box,
                                             sizeof(box), &box_len))
         return NULL;
@@ -423,12 +256,13 @@ static const struct key *open_box(const struct rg_keys *keys, const char *token,
 enum rg_code rg_token_open(const struct rg_keys *keys, const char *token, size_t len,
                            int64_t now_s, struct rg_claims *out, struct rg_err *err)
 {
+    RG_CLEANUP(rg_keyset_unrefp) struct rg_keyset *set = rg_keys_hold(keys);
     uint8_t plain[CLAIMS_MAX];
     size_t plain_len = 0;
     const uint8_t *password;
     size_t password_len;
     struct rg_claims claims;
-    if (open_box(keys, token, len, plain, &plain_len) == NULL ||
+    if (open_box(set, token, len, plain, &plain_len) == NULL ||
         !read_claims(plain, plain_len, &claims, &password, &password_len))
         return rg_fail(err, RG_E_UNAUTHORIZED, "the token is not valid");
     if (claims.expires_s <= now_s)
@@ -439,12 +273,13 @@ enum rg_code rg_token_open(const struct rg_keys *keys, const char *token, size_t
 
 struct rg_secret *rg_token_password(const struct rg_keys *keys, const char *token, size_t len)
 {
+    RG_CLEANUP(rg_keyset_unrefp) struct rg_keyset *set = rg_keys_hold(keys);
     uint8_t plain[CLAIMS_MAX];
     size_t plain_len = 0;
     const uint8_t *box;
     size_t box_len;
     struct rg_claims claims;
-    const struct key *key = open_box(keys, token, len, plain, &plain_len);
+    const struct rg_key *key = open_box(set, token, len, plain, &plain_len);
     if (key == NULL || !read_claims(plain, plain_len, &claims, &box, &box_len) ||
         box_len > PASSWORD_BOX_MAX)
         return NULL;

@@ -3,8 +3,8 @@
  * ROUTE is a short keyed hash of the JID, clear, for a proxy to hash on. KID names the key. BOX
  * is XChaCha20-Poly1305 over the claims, padded to 64 bytes, with the clear part as associated
  * data. The password is inside the claims in a box of its own, so that opening a token does not
- * bring the password into memory; rg_token_password does. Thread: any (the keys are immutable).
- */
+ * bring the password into memory; rg_token_password does. Thread: any; rg_keys_reload: one at a
+ * time. */
 #ifndef GATEWAY_CORE_TOKEN_H
 #define GATEWAY_CORE_TOKEN_H
 
@@ -39,7 +39,13 @@ struct rg_keys;
 /* Reads the key file (made with mode 0600 if missing); path "" draws one key for this process.
  * (own) *out. */
 enum rg_code rg_keys_load(const char *path, struct rg_keys **out, struct rg_err *err);
+/* Reads the key file (not "") again and puts its keys in place of the old ones at once for all
+ * threads. On failure nothing changes; a missing file is a failure here. */
+enum rg_code rg_keys_reload(struct rg_keys *keys, const char *path, struct rg_err *err);
 void rg_keys_destroy(struct rg_keys *keys);
+/* Moves with each reload: what was opened under another generation may not open any more. */
+unsigned rg_keys_generation(const struct rg_keys *keys);
+size_t rg_keys_count(const struct rg_keys *keys);
 /* The keys by which a store marks what it keeps, one for each line of the key file; (own) NULL
  * when out of memory. */
 struct rg_mac *rg_keys_mac(const struct rg_keys *keys);
@@ -47,6 +53,10 @@ struct rg_mac *rg_keys_mac(const struct rg_keys *keys);
 /* Computes claims->password_tag. */
 void rg_keys_password_tag(const struct rg_keys *keys, const char *user,
                           const struct rg_secret *password, uint8_t out[RG_ID_BYTES]);
+/* Is the tag this password's, under whichever of the keys? Sign-ins of one password have
+ * different tags while keys are rotated. */
+bool rg_keys_password_is(const struct rg_keys *keys, const char *user,
+                         const struct rg_secret *password, const uint8_t tag[RG_ID_BYTES]);
 
 /* Appends the token. (borrow) password. */
 enum rg_code rg_token_seal(const struct rg_keys *keys, const struct rg_claims *claims,
