@@ -50,7 +50,6 @@ BAD = [
     ("[xmpp]\ndomains = [\"example.com=127.0.0.1:0\"]\n", None, "domains"),
     ("[xmpp]\ndomains = [\"example.com=127.0.0.1:99999\"]\n", None, "domains"),
     ("[xmpp]\ndomains = [\"e.com=1.2.3.4:1\", \"E.com=1.2.3.4:2\"]\n", None, "domains"),
-    ("", None, "domains"), ("[xmpp]\ndomains = []\n", None, "domains"),
     (GOOD + "[server]\nlisten = \"0.0.0.0:8080\"\n", None, "plain_http"),
     (GOOD + "[server]\nlisten = \"nowhere\"\n", None, "listen"),
     (GOOD + "[server]\nlisten = \"127.0.0.1:x\"\n", None, "listen"),
