@@ -95,17 +95,41 @@ static void confirmed(struct rg_user *user)
     user->account->trusted = true;
 }
 
+/* The first answer with the pushes that came before it (R52). They go in at once: the answer
+ * may already show what follows an early push (ejabberd pushes to sessions that never asked),
+ * and nobody may see an item go back to what it was. Later pushes bring it forward again.
+ * Returns (own), NULL when out of memory. */
+static struct rg_roster *with_early(struct rg_user *user, struct rg_roster *answer)
+{
+    struct rg_roster *roster = rg_roster_ref(answer);
+    struct rg_early_push *early;
+    STAILQ_FOREACH(early, &user->early, link)
+    {
+        struct rg_roster *next = early->item != NULL ? rg_roster_with(roster, early->item)
+                                                     : rg_roster_without(roster, early->jid);
+        rg_roster_unref(roster);
+        if (next == NULL)
+            return NULL;
+        roster = next;
+        rg_presence_roster_moved(user, early->jid, early->item);
+    }
+    return roster;
+}
+
 static enum rg_code take_full(struct rg_user *user, const struct rg_roster_answer *answer,
                               struct rg_err *err)
 {
     struct rg_account *account = user->account;
     size_t n_changes = 0;
     bool reset = false;
-    if (rg_account_replace(account, answer->roster, rg_core_now_s(user->core), &n_changes,
-                           &reset) != RG_OK)
+    RG_CLEANUP(rg_roster_unrefp) struct rg_roster *roster = with_early(user, answer->roster);
+    if (roster == NULL || rg_account_replace(account, roster, rg_core_now_s(user->core),
+                                             &n_changes, &reset) != RG_OK)
         return rg_fail(err, RG_E_INTERNAL, "out of memory");
-    /* A `ver` that came with no item may be the client's own echo (R14). */
-    bool keep = user->features.roster_versioning && answer->roster->n > 0;
+    /* A `ver` that came with no item may be the client's own echo (R14); with early pushes put
+     * in, no `ver` names what is here. */
+    bool keep = user->features.roster_versioning && answer->roster->n > 0 && user->n_early == 0;
+    rg_replica_drop_early(user);
     rg_account_set_ver(account, keep ? answer->ver : NULL, answer->ver_len);
     user->full_read_s = rg_core_now_s(user->core);
     confirmed(user);
