@@ -302,6 +302,62 @@ static void session__away_and_idle__stops_trying(void **state)
     }
 }
 
+/* One who does not wait for it reopens it all the same. */
+static void session__idle_close_under_way__is_wanted_back(void **state)
+{
+    struct world *w = *state;
+    struct call *by = c_live(w, ROMEO "|Romeo|both|", "v1");
+    struct fake_session *session = fake_last(w->up);
+    w->up->hold_ends = true;
+    w_run(w, 15 * 60 * 1000 + 1);
+    struct call *call = c_do(w, RG_OP_SESSION, by);
+    c_expect(call, RG_OK);
+    assert_int_equal(call->op->out.state, RG_STATE_OFFLINE);
+    fake_end(session, RG_E_CANCELLED);
+    assert_ptr_not_equal(fake_last(w->up), session);
+}
+
+static void session__tokens_expired__is_not_retried(void **state)
+{
+    struct world *w = *state;
+    struct call *by = c_live(w, "", NULL);
+    watch(w, by);
+    w_run(w, 12 * 3600 * 1000);
+    fake_end(fake_last(w->up), RG_E_UNREACHABLE);
+    w_run(w, 120 * 1000);
+    assert_int_equal(w->up->n_sessions, 1);
+}
+
+/* Pushes that waited for a first answer are void when the session ends without it. */
+static void session__cut_while_loading__forgets_early_pushes(void **state)
+{
+    struct world *w = *state;
+    struct call *by = c_live(w, ROMEO "|Romeo|both|", "v1");
+    fake_end(fake_last(w->up), RG_E_UNREACHABLE);
+    until_next(w, 2000);
+    fake_bind(fake_last(w->up));
+    fake_push(fake_last(w->up), ROMEO "|Old|both|", "v2");
+    fake_end(fake_last(w->up), RG_E_UNREACHABLE);
+    until_next(w, 3000);
+    bring_up(w, ROMEO "|New|both|", "v3");
+    struct call *read = c_do(w, RG_OP_ROSTER, by);
+    assert_string_equal(read->op->out.view.snapshot->roster->items[0]->name, "New");
+    assert_string_equal(w_account(w, JULIET)->ver.bytes, "v3");
+}
+
+/* Nor is the `ver` of a roster that became empty by pushes ever sent. */
+static void session__emptied_by_pushes__sends_no_ver(void **state)
+{
+    struct world *w = *state;
+    c_live(w, ROMEO "|Romeo|both|", "v1");
+    fake_push_remove(fake_last(w->up), ROMEO, "v2");
+    fake_end(fake_last(w->up), RG_E_UNREACHABLE);
+    until_next(w, 2000);
+    fake_bind(fake_last(w->up));
+    assert_true(fake_get(fake_last(w->up))->has_ver);
+    assert_int_equal(fake_get(fake_last(w->up))->ver_len, 0);
+}
+
 static void session__read_regularly__with_ver_and_in_full_once_a_day(void **state)
 {
     struct world *w = *state;
@@ -408,6 +464,10 @@ int main(void)
         TEST(session__idle__closes_and_opens_again_silently),
         TEST(session__used__does_not_become_idle),
         TEST(session__idle_close_under_way__reopens_for_a_request),
+        TEST(session__idle_close_under_way__is_wanted_back),
+        TEST(session__tokens_expired__is_not_retried),
+        TEST(session__cut_while_loading__forgets_early_pushes),
+        TEST(session__emptied_by_pushes__sends_no_ver),
         TEST(session__away_and_idle__stops_trying),
         TEST(session__read_regularly__with_ver_and_in_full_once_a_day),
         TEST(session__closed_with_requests_waiting__finishes_each_once),

@@ -41,6 +41,22 @@ static void reserve__any_five_minutes__hold_the_limit(void **state)
     assert_in_range(n, 22, 28);
 }
 
+/* What ran out is forgotten at the next try, wherever the sweep has come to. */
+static void reserve__among_many_keys__forgets_in_time(void **state)
+{
+    struct rg_throttle *throttle = *state;
+    char key[32];
+    for (int i = 0; i < 1000; i++) {
+        (void)snprintf(key, sizeof(key), "k%d", i);
+        assert_int_equal(rg_throttle_reserve(throttle, key, 1, 1000), 0);
+    }
+    assert_int_equal(rg_throttle_reserve(throttle, "k999", 1, 999 + WINDOW_MS), 1);
+    for (int i = 999; i >= 900; i--) {
+        (void)snprintf(key, sizeof(key), "k%d", i);
+        assert_int_equal(rg_throttle_reserve(throttle, key, 1, 1000 + WINDOW_MS), 0);
+    }
+}
+
 static void give_back__taken__makes_room(void **state)
 {
     struct rg_throttle *throttle = *state;
@@ -110,6 +126,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(reserve__any_five_minutes__hold_the_limit),
+        TEST(reserve__among_many_keys__forgets_in_time),
         TEST(give_back__taken__makes_room),
         TEST(clear__said__starts_anew),
         TEST(reserve__no_limit__always_passes),

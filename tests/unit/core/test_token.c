@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "gateway/base/log.h"
 #include "gateway/base/mem.h"
 #include "gateway/base/random.h"
 #include "gateway/core/token.h"
@@ -390,6 +391,12 @@ static void keys__bad_file__is_an_error(void **state)
     assert_null(keys);
 }
 
+static void quiet(const char *line, void *arg)
+{
+    (void)line;
+    (void)arg;
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -413,5 +420,6 @@ int main(void)
     struct rg_err err;
     if (rg_random_init(&err) != RG_OK)
         return 1;
+    rg_log_capture(quiet, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
