@@ -35,8 +35,6 @@ static void *take(struct rg_memory *memory, size_t size, bool is_parser)
     memory->parser_live += is_parser ? size : 0;
     if (memory->live > memory->peak)
         memory->peak = memory->live;
-    if (memory->live > memory->max || memory->parser_live > memory->parser_max)
-        memory->over = true;
     return block->data;
 }
 

@@ -2,8 +2,9 @@
  *
  * libstrophe has no limit on the size of a stanza and frees passwords without wiping them
  * (facts, libstrophe rules 16, 21). Every context therefore gets this hook. It never refuses:
- * libstrophe does not survive that everywhere. It only notes that the bound was crossed; the
- * session is ended as soon as the library has returned, at most 4 KiB of input later.
+ * libstrophe does not survive that everywhere. It only counts: whoever is beyond the bound when
+ * the library has returned, at most 4 KiB of input later, is ended. (What libstrophe needs for
+ * a moment to print a whole stanza does not count.)
  *
  * Expat's memory is counted as well (expat.h), and has a bound of its own: it is what one
  * unfinished tag may take. Thread: worker. */
@@ -24,13 +25,17 @@ struct rg_memory {
     size_t live, peak, max;
     size_t parser_live, parser_max; /* Expat's part of live */
     struct rg_block_list blocks;    /* all of them */
-    bool over;                      /* beyond one of the bounds once */
 };
 
 void rg_memory_init(struct rg_memory *memory, size_t max, size_t parser_max);
 /* After the context is freed: wipes and frees what libstrophe left behind (it forgets parts of
  * an authentication that was cut off, which may hold the password). */
 void rg_memory_fini(struct rg_memory *memory);
+
+static inline bool rg_memory_over(const struct rg_memory *memory)
+{
+    return memory->live > memory->max || memory->parser_live > memory->parser_max;
+}
 
 /* For Expat, whose functions get no user data: a block remembers whom it is charged to. */
 void *rg_memory_parser_alloc(struct rg_memory *memory, size_t size);

@@ -456,7 +456,7 @@ static void run(struct rg_session *session)
     } else if (session->log.parse_error) {
         end_hostile(session, RG_COUNT_PARSE_ERROR, "parse-error",
                     "what the XMPP server sends does not parse");
-    } else if (session->memory.over) {
+    } else if (rg_memory_over(&session->memory)) {
         end_hostile(session, RG_COUNT_STANZA_BYTES, "stanza-too-large",
                     "a stanza is larger than limits.stanza_bytes");
     } else if (session->verify && session->verified) {

@@ -74,10 +74,10 @@ static void expat__memory__an_endless_tag_is_noticed(void **state)
     struct rg_memory memory;
     XML_Parser parser = make_parser(&memory);
     feed(parser, "<stream><item name='");
-    assert_false(memory.over);
+    assert_false(rg_memory_over(&memory));
     for (int i = 0; i < 2000; i++)
         feed(parser, "0123456789012345678901234567890123456789");
-    assert_true(memory.over);
+    assert_true(rg_memory_over(&memory));
     XML_ParserFree(parser);
     assert_int_equal(memory.parser_live, 0);
 }
