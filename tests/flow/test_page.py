@@ -1,5 +1,6 @@
 """The demo page in headless Chromium, against the gateway and real Prosody: what a person sees on the left
 when something changes on the right, or outside, or when the gateway goes away and comes back."""
+import json
 import re
 
 import pytest
@@ -311,6 +312,58 @@ def test_page__cookie_sign_in__survives_a_reload(driver, page, demo, prosody):
     driver.refresh()
     assert driver.execute_async_script(run, None, None) == expected
     assert "none" in driver.execute_async_script(run, None, None)
+
+
+CUT_EVERYWHERE = """
+    const done = arguments[0];
+    const text = 'retry: 500\\r\\n: note\\r\\nid: a-1\\revent: x\\rdata: 1\\r\\rid: a-2\\ndata: one\\ndata:two\\n\\n' +
+        'event: none\\n\\nid: a-3\\ndata: cut off\\n';
+    import('/rostergate.js').then(({ EventStreamParser, versionReached }) => {
+        const seen = new Set();
+        for (let size = 1; size <= text.length; size++) {
+            const found = [];
+            const parser = new EventStreamParser({
+                onEvent: (event) => found.push([event.type, event.data, event.id]),
+                onRetry: (ms) => found.push(ms),
+            });
+            for (let at = 0; at < text.length; at += size) parser.feed(text.slice(at, at + size));
+            found.push(parser.lastEventId);
+            seen.add(JSON.stringify(found));
+        }
+        done([[...seen], versionReached('E.m-10', 'E.m-9'), versionReached('E.m-9', 'E.m-10'),
+              versionReached('E.n-10', 'E.m-9'), versionReached(null, 'E.m-9')]);
+    }).catch((error) => done(String(error)));
+"""
+
+
+def test_client__stream_in_any_pieces__same_events(driver, page):
+    found, *ordered = driver.execute_async_script(CUT_EVERYWHERE)
+    assert [json.loads(run) for run in found] == [
+        [500, ["x", "1", "a-1"], ["message", "one\ntwo", "a-2"], "a-2"]]
+    assert ordered == [True, False, False, False]
+
+
+def test_client__token_ends__renewed_until_the_password_is_too_old(driver, make_gateway, prosody):
+    gateway = make_gateway(prosody, server={"demo": True}, session={"lifetime": "4s", "max_age": "7s"})
+    driver.get(f"http://127.0.0.1:{gateway.port}/")
+    told = driver.execute_async_script("""
+        const [jid, password, done] = arguments;
+        import('/rostergate.js').then(async ({ Rostergate }) => {
+            const gate = new Rostergate();
+            const told = [];
+            for (const type of ['renewed', 'expiring', 'signed-out']) {
+                gate.addEventListener(type, (event) => {
+                    told.push([type, event.detail.reason]);
+                    if (type === 'signed-out') done(told);
+                });
+            }
+            gate.addEventListener('problem', (event) => told.push(['problem', event.detail.error.code]));
+            await gate.signIn(jid, password);
+        }).catch((error) => done(String(error)));
+    """, prosody.account("juliet", roster=SEED), PASSWORD)
+    kinds = [kind for kind, _ in told]
+    assert kinds[0] == "renewed" and kinds[-2:] == ["expiring", "signed-out"], told
+    assert told[-1][1] in ("expired", "unauthorized") and "problem" not in kinds, told
 
 
 def test_page__policy__no_inline_code_anywhere(demo):

@@ -204,10 +204,10 @@ def signed_in(module_gateway, prosody):
 
 
 @pytest.mark.parametrize("method, path, built", [
-    (method, path, "x-not-built" not in operation) for method, path, operation in operations()])
+    (method, path, "x-not-built" not in operation) for method, path, operation in operations()
+    # These two would not end, or end the sign-in of all others here; they have flow tests of their own.
+    if path != "/v1/events" and (method, path) != ("DELETE", "/v1/session")])
 def test_openapi__each_call__is_there_or_says_501(signed_in, method, path, built):
-    if path == "/v1/events" or (method, path) == ("DELETE", "/v1/session"):
-        pytest.skip("has flow tests of its own; here it would end the sign-in or not end at all")
     url = path.replace("{jid}", "nurse@example.com").replace("{code}", "not-found")
     url += "?since=now" if path.endswith("/changes") else ""
     body = {"json_body": {}} if method in ("PUT", "POST", "PATCH") else {}
