@@ -231,7 +231,8 @@ static void *on_request_line(void *cls, const char *uri, struct MHD_Connection *
     return NULL;
 }
 
-static void on_mhd_log(void *cls, const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static void on_mhd_log(void *cls, const char *format,
+                                                             va_list args)
 {
     (void)cls;
     if (!rg_log_enabled(RG_LOG_DEBUG))

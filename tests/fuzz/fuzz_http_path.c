@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gateway/base/random.h"
+#include "gateway/base/mem.h"
 #include "http/address.h"
 #include "http/auth.h"
 #include "http/etag.h"
