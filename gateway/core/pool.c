@@ -312,9 +312,8 @@ void rg_pool_password_dead(struct rg_user *user, const uint8_t tag[RG_ID_BYTES])
         if (user->account->ends[i].kind == RG_END_PASSWORD &&
             memcmp(user->account->ends[i].id, tag, RG_ID_BYTES) == 0)
             return; /* known already */
-    struct rg_end end = {.kind = RG_END_PASSWORD,
-                         .at_s = now_s,
-                         .until_s = rg_core_last_token_s(core)};
+    struct rg_end end = {
+        .kind = RG_END_PASSWORD, .at_s = now_s, .until_s = rg_core_last_token_s(core)};
     memcpy(end.id, tag, RG_ID_BYTES);
     if (rg_account_end(user->account, &end, now_s) == RG_OK)
         core->store->ops->end(core->store, user->account, &end, end_recorded, NULL);

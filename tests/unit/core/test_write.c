@@ -208,7 +208,7 @@ static void put__many__keeps_sixteen_in_flight_in_order(void **state)
         assert_int_equal(s_in_flight(s.session), i < 24 ? 16 : 40 - i);
         struct fake_call *set = fake_write(s.session);
         assert_string_equal(set->jid, jid[i]);
-        (void)snprintf(item, sizeof(item), "%s|C|none|", jid[i]);
+        (void)snprintf(item, sizeof(item), "c%d@example.com|C|none|", i);
         fake_push(s.session, item, "v");
         fake_result(set);
         c_expect(calls[i], RG_OK);
