@@ -130,7 +130,8 @@ struct rg_user {
     size_t n_requests;
 
     int64_t last_used_ms;
-    struct rg_timer retry_timer, idle_timer, reread_timer;
+    struct rg_timer retry_timer; /* WAITING: to open; LOADING, LIVE: for room for a get */
+    struct rg_timer idle_timer, reread_timer;
     size_t name_len;
     char name[]; /* bare JID */
 };
@@ -224,7 +225,8 @@ void rg_pool_timers_fini(struct rg_user *user);
 void rg_pool_password_dead(struct rg_user *user, const uint8_t tag[RG_ID_BYTES]);
 
 /* ---- replica.c */
-void rg_replica_first_get(struct rg_user *user);
+/* Reads the roster: the first get of a session, and one that found no room before. */
+void rg_replica_get(struct rg_user *user);
 void rg_replica_push(struct rg_user *user, const struct rg_upstream_push *push);
 void rg_replica_drop_early(struct rg_user *user);
 /* Reads the roster again, in full or with `ver`; the op (may be NULL) is run again with

@@ -54,7 +54,7 @@ static void on_bound(void *arg, const struct rg_upstream_features *features)
         return; /* closing was asked for meanwhile */
     user->features = *features;
     user->link = RG_LINK_LOADING;
-    rg_replica_first_get(user);
+    rg_replica_get(user);
 }
 
 static void on_push(void *arg, const struct rg_upstream_push *push)
@@ -135,6 +135,7 @@ static void on_closed(void *arg, const struct rg_err *why)
     user->session = 0;
     user->announced = false;
     rg_timer_stop(&user->reread_timer, user->core->loop);
+    rg_timer_stop(&user->retry_timer, user->core->loop);
     rg_replica_drop_early(user);
     rg_presence_forget(user);
     after_closed(user, why);
@@ -222,6 +223,11 @@ void rg_pool_want(struct rg_user *user)
 static void retry(struct rg_timer *timer)
 {
     struct rg_user *user = RG_CONTAINER_OF(timer, struct rg_user, retry_timer);
+    if (user->link != RG_LINK_WAITING) {
+        if (user->link == RG_LINK_LOADING || user->link == RG_LINK_LIVE)
+            rg_replica_get(user);
+        return;
+    }
     user->link = RG_LINK_DOWN;
     open_with_token(user);
     if (user->link == RG_LINK_DOWN)

@@ -11,6 +11,8 @@
  * that serves as barrier is shared: an op that asks while one is on its way waits for the next,
  * as the one under way may have been answered already. */
 
+enum { GET_RETRY_MS = 40 };
+
 static void on_answer(void *arg, const struct rg_roster_answer *answer);
 
 static void start_get(struct rg_user *user)
@@ -31,17 +33,25 @@ static void start_get(struct rg_user *user)
         ver = user->sent_ver ? account->ver.bytes : "";
         ver_len = user->sent_ver ? account->ver.len : 0;
     }
-    user->full = false;
     user->getting = true;
-    if (up->ops->roster_get(up, user->session, ver, ver_len, on_answer, user, &err) != RG_OK) {
-        user->getting = false;
-        rg_pool_abort(user);
+    enum rg_code code =
+        up->ops->roster_get(up, user->session, ver, ver_len, on_answer, user, &err);
+    if (code == RG_OK) {
+        user->full = false;
+        return;
     }
+    user->getting = false;
+    if (code == RG_E_RATE) /* the server is busy, the session is well: it keeps its turn */
+        rg_timer_start(&user->retry_timer, user->core->loop,
+                       (int64_t)rg_random_spread(GET_RETRY_MS, 50));
+    else
+        rg_pool_abort(user);
 }
 
-void rg_replica_first_get(struct rg_user *user)
+void rg_replica_get(struct rg_user *user)
 {
-    start_get(user);
+    if (!user->getting)
+        start_get(user);
 }
 
 void rg_replica_barrier(struct rg_user *user, struct rg_op *op, bool full)

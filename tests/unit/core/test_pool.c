@@ -317,6 +317,46 @@ static void session__idle_close_under_way__is_wanted_back(void **state)
     assert_ptr_not_equal(fake_last(w->up), session);
 }
 
+/* The limit of IQs in flight at a server is no fault of the session. */
+static void session__server_busy__keeps_its_turn(void **state)
+{
+    struct world *w = *state;
+    struct call *by = c_send(c_sign_in(w, JULIET, "secret"));
+    struct fake_session *session = fake_last(w->up);
+    w->up->refuse_calls = RG_E_RATE;
+    fake_bind(session);
+    w_run(w, 500);
+    c_pending(by);
+    assert_false(session->abort_asked);
+    w->up->refuse_calls = RG_OK;
+    w_run(w, 100);
+    fake_answer(fake_get(session), ROMEO "|Romeo|both|", "v1");
+    c_expect(by, RG_OK);
+    struct call *read = c_new(w, RG_OP_ROSTER, by);
+    read->op->in.refresh = true;
+    w->up->refuse_calls = RG_E_RATE;
+    c_send(read);
+    w_run(w, 500);
+    c_pending(read);
+    w->up->refuse_calls = RG_OK;
+    w_run(w, 100);
+    assert_int_equal(fake_get(session)->ver_len, 0); /* still in full */
+    fake_answer(fake_get(session), ROMEO "|R2|both|", "v2");
+    c_expect(read, RG_OK);
+    w_run(w, 1000);
+    assert_int_equal(fake_count(session, FAKE_GET), 2);
+    /* A session that ends meanwhile is brought back as any other. */
+    w->up->refuse_calls = RG_E_RATE;
+    read = c_new(w, RG_OP_ROSTER, by);
+    read->op->in.refresh = true;
+    c_send(read);
+    fake_end(session, RG_E_UNREACHABLE);
+    c_expect(read, RG_OK);
+    assert_true(read->op->out.stale);
+    until_next(w, 2000);
+    assert_int_equal(w->up->late, 0);
+}
+
 static void session__tokens_expired__is_not_retried(void **state)
 {
     struct world *w = *state;
@@ -465,6 +505,7 @@ int main(void)
         TEST(session__used__does_not_become_idle),
         TEST(session__idle_close_under_way__reopens_for_a_request),
         TEST(session__idle_close_under_way__is_wanted_back),
+        TEST(session__server_busy__keeps_its_turn),
         TEST(session__tokens_expired__is_not_retried),
         TEST(session__cut_while_loading__forgets_early_pushes),
         TEST(session__emptied_by_pushes__sends_no_ver),
