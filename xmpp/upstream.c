@@ -200,25 +200,42 @@ static enum rg_code op_roster_get(struct rg_upstream *up, uint64_t session, cons
     return send_request_take(visit, request, frame, err);
 }
 
-static enum rg_code op_item_set(struct rg_upstream *up, uint64_t session, const char *jid,
-                                const char *name, const char *const *groups, size_t n_groups,
-                                rg_upstream_done_fn fn, void *arg, struct rg_err *err)
+/* A roster set under way: *out_frame names the session, the request and the JID, the rest is
+ * the caller's to add and send. */
+static enum rg_code begin_set(struct rg_front *front, uint64_t session, enum rg_frame_type type,
+                              const char *jid, rg_upstream_done_fn fn, void *arg,
+                              struct rg_visit **out_visit, struct rg_request **out_request,
+                              struct rg_frame_out **out_frame, struct rg_err *err)
 {
-    struct rg_front *front = front_of(up);
-    struct rg_visit *visit = NULL;
     struct rg_request *request = NULL;
-    enum rg_code code = rg_stanza_sendable(jid, name, groups, n_groups, err);
-    if (code == RG_OK)
-        code = begin_request(front, session, &visit, &request, err);
+    enum rg_code code = begin_request(front, session, out_visit, &request, err);
     if (code != RG_OK)
         return code;
     request->on_done = fn;
     request->arg = arg;
     request->duration = front->set_seconds;
     struct rg_frame_out *frame =
-        rg_frame_new(RG_FRAME_ITEM_SET, visit->index, visit->generation, false);
+        rg_frame_new(type, (*out_visit)->index, (*out_visit)->generation, false);
     rg_put_u32(frame, request->id);
     rg_put_str(frame, jid);
+    *out_request = request;
+    *out_frame = frame;
+    return RG_OK;
+}
+
+static enum rg_code op_item_set(struct rg_upstream *up, uint64_t session, const char *jid,
+                                const char *name, const char *const *groups, size_t n_groups,
+                                rg_upstream_done_fn fn, void *arg, struct rg_err *err)
+{
+    struct rg_visit *visit = NULL;
+    struct rg_request *request = NULL;
+    struct rg_frame_out *frame = NULL;
+    enum rg_code code = rg_stanza_sendable(jid, name, groups, n_groups, err);
+    if (code == RG_OK)
+        code = begin_set(front_of(up), session, RG_FRAME_ITEM_SET, jid, fn, arg, &visit,
+                         &request, &frame, err);
+    if (code != RG_OK)
+        return code;
     rg_put_str(frame, name);
     rg_put_u32(frame, (uint32_t)n_groups);
     for (size_t i = 0; i < n_groups; i++)
@@ -229,22 +246,14 @@ static enum rg_code op_item_set(struct rg_upstream *up, uint64_t session, const 
 static enum rg_code op_item_remove(struct rg_upstream *up, uint64_t session, const char *jid,
                                    rg_upstream_done_fn fn, void *arg, struct rg_err *err)
 {
-    struct rg_front *front = front_of(up);
     struct rg_visit *visit = NULL;
     struct rg_request *request = NULL;
+    struct rg_frame_out *frame = NULL;
     enum rg_code code = rg_stanza_sendable(jid, NULL, NULL, 0, err);
     if (code == RG_OK)
-        code = begin_request(front, session, &visit, &request, err);
-    if (code != RG_OK)
-        return code;
-    request->on_done = fn;
-    request->arg = arg;
-    request->duration = front->set_seconds;
-    struct rg_frame_out *frame =
-        rg_frame_new(RG_FRAME_ITEM_REMOVE, visit->index, visit->generation, false);
-    rg_put_u32(frame, request->id);
-    rg_put_str(frame, jid);
-    return send_request_take(visit, request, frame, err);
+        code = begin_set(front_of(up), session, RG_FRAME_ITEM_REMOVE, jid, fn, arg, &visit,
+                         &request, &frame, err);
+    return code == RG_OK ? send_request_take(visit, request, frame, err) : code;
 }
 
 static enum rg_code op_announce(struct rg_upstream *up, uint64_t session, bool available,

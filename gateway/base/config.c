@@ -101,7 +101,7 @@ static const struct key keys[] = {
     INTEGER(limits, name_bytes, "1023", 1, 65535, "of a name"),
     INTEGER(limits, group_bytes, "1023", 1, 65535, "of a group's name"),
     INTEGER(limits, groups, "100", 1, 10000, "of an item"),
-    INTEGER(limits, stanza_bytes, "16777216", 64 * 1024, 1024 * MIB,
+    INTEGER(limits, stanza_bytes, "67108864", 64 * 1024, 1024 * MIB,
             "memory of one XMPP session in a worker"),
     INTEGER(limits, stream_queue_bytes, "262144", 4096, 1024 * MIB,
             "unsent bytes of one event stream"),

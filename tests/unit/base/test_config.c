@@ -55,7 +55,7 @@ static void config__defaults__are_those_of_the_contract(void **state)
     assert_int_equal(c->limits.group_bytes, 1023);
     assert_int_equal(c->limits.groups, 100);
     assert_int_equal(c->limits.items, 20000);
-    assert_int_equal(c->limits.stanza_bytes, 16 << 20);
+    assert_int_equal(c->limits.stanza_bytes, 64 << 20);
     assert_int_equal(c->limits.stream_queue_bytes, 256 << 10);
     assert_int_equal(c->limits.journal_bytes, 256 << 20);
     assert_int_equal(c->events.max_age_ms, 600000);
