@@ -8,6 +8,8 @@
 
 #include "cache/redis_store.h"
 
+enum { TTL_MAX_S = 366 * 24 * 3600 }; /* session.max_age is 90 days at most */
+
 /* An end on its way: into the memory store's file and into Redis. */
 struct ending {
     struct rg_record *record; /* NULL: no script is on its way */
@@ -49,14 +51,14 @@ static void put_end(struct rg_redis_args *args, const struct rg_redis_place *pla
 /* At least as long as a token can live that one of them ends. */
 static int64_t ttl_ms(const struct rg_redis *redis, const struct rg_end *ends, size_t n)
 {
-    int64_t now_s = rg_loop_unix_s(redis->loop), longest_ms = 1000;
+    int64_t now_s = rg_loop_unix_s(redis->loop), longest_s = 1;
 
     for (size_t i = 0; i < n; i++) {
-        int64_t left_ms = (ends[i].until_s - now_s + 1) * 1000;
+        int64_t left_s = ends[i].until_s - now_s + 1;
 
-        longest_ms = left_ms > longest_ms ? left_ms : longest_ms;
+        longest_s = left_s > longest_s ? left_s : longest_s;
     }
-    return longest_ms;
+    return (longest_s < TTL_MAX_S ? longest_s : TTL_MAX_S) * 1000;
 }
 
 /* Message: instance, mode, user. */

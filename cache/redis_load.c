@@ -311,8 +311,11 @@ static void on_memory(void *arg, struct rg_account *account)
 {
     struct rg_redis_waiter *waiter = arg;
     struct rg_redis *redis = waiter->redis;
-    struct rg_record *record = account != NULL ? rg_record_find(redis, account->user) : NULL;
+    struct rg_record *record;
 
+    if (redis->stopping)
+        account = NULL;
+    record = account != NULL ? rg_record_find(redis, account->user) : NULL;
     if (record == NULL && account != NULL)
         record = record_create(redis, account);
     if (record == NULL || record->loaded) {

@@ -13,18 +13,84 @@
 #include <cmocka.h>
 
 #include "cache/memory.h"
+#include "cache/redis.h"
 #include "gateway/base/mem.h"
+#include "tests/contract/helper_redis.h"
+
+static struct redis redis;
 
 struct factory {
     const char *name;
     bool with_state_file;
+    bool persistent; /* sign-outs outlive the store */
+    bool alone;      /* ends are known here only */
     struct rg_store *(*create)(const struct rg_config *config, struct rg_loop *loop,
                                struct rg_err *err);
 };
 
+/* Is Redis there by now? Health is all that a store says of itself. */
+struct patience {
+    struct rg_store *store;
+    struct rg_loop *loop;
+    struct rg_timer timer;
+};
+
+static void look(struct rg_timer *timer)
+{
+    struct patience *patience = RG_CONTAINER_OF(timer, struct patience, timer);
+    struct rg_buf buf = RG_BUF_INIT;
+
+    patience->store->ops->health(patience->store, &buf);
+    if (strstr(buf.data, "\"degraded\":true") == NULL)
+        rg_loop_stop(patience->loop);
+    else
+        rg_timer_start(timer, patience->loop, 1);
+    rg_buf_fini(&buf);
+}
+
+static struct rg_store *create_redis_at(const char *url, const struct rg_config *config,
+                                        struct rg_loop *loop, struct rg_err *err)
+{
+    static const uint8_t id[RG_MAC_ID_BYTES] = {1}, key[RG_MAC_KEY_BYTES] = {2};
+    struct rg_config *given = (struct rg_config *)config; /* of this test */
+    struct rg_mac *mac = rg_mac_create(1);
+
+    rg_mac_set_key(mac, 0, id, key);
+    free(given->cache.url);
+    given->cache.url = strdup(url);
+    return rg_store_redis_create_take(config, loop, mac, err);
+}
+
+static struct rg_store *create_redis(const struct rg_config *config, struct rg_loop *loop,
+                                     struct rg_err *err)
+{
+    struct rg_store *store = create_redis_at(redis.url, config, loop, err);
+    struct patience patience = {.store = store, .loop = loop};
+
+    if (store == NULL)
+        return NULL;
+    assert_int_equal(rg_timer_init(&patience.timer, loop, look), RG_OK);
+    rg_timer_start(&patience.timer, loop, 0);
+    rg_loop_run(loop);
+    rg_timer_fini(&patience.timer, loop);
+    return store;
+}
+
+/* The store that always fails: nobody listens there. */
+static struct rg_store *create_failing(const struct rg_config *config, struct rg_loop *loop,
+                                       struct rg_err *err)
+{
+    return create_redis_at("unix:///tmp/rg-nobody-listens-here", config, loop, err);
+}
+
 static const struct factory factories[] = {
-    {"memory", false, rg_store_memory_create},
-    {"memory with a state file", true, rg_store_memory_create},
+    {"memory", .create = rg_store_memory_create},
+    {"memory with a state file", .with_state_file = true, .persistent = true,
+     .create = rg_store_memory_create},
+    {"redis", .persistent = true, .create = create_redis},
+    {"redis, not there", .alone = true, .create = create_failing},
+    {"redis with a state file, not there", .with_state_file = true, .persistent = true,
+     .alone = true, .create = create_failing},
 };
 
 struct fixture {
@@ -89,6 +155,7 @@ static void start(struct fixture *f, const struct factory *factory)
     }
     f->loop = rg_loop_create("core", &err);
     assert_non_null(f->loop);
+    redis_do(&redis, "FLUSHALL");
     open_store(f);
 }
 
@@ -175,7 +242,7 @@ static void end(struct fixture *f, struct rg_account *account, enum rg_end_kind 
     assert_int_equal(ended.calls, 0);
     settle(f);
     assert_int_equal(ended.calls, 1);
-    assert_true(ended.everywhere);
+    assert_int_equal(ended.everywhere, !f->factory->alone);
 }
 
 static bool has_end(const struct rg_account *account, enum rg_end_kind kind, uint8_t id)
@@ -423,13 +490,13 @@ static void store__stop__answers_everything(struct fixture *f)
     f->store = NULL;
 }
 
-/* With a state file, sign-outs outlive the process. */
+/* With a state file or Redis, sign-outs outlive the process. */
 static void store__end__outlives_the_process(struct fixture *f)
 {
     struct rg_account *account;
     uint8_t tag[16] = {5};
 
-    if (!f->factory->with_state_file)
+    if (!f->factory->persistent)
         return;
     account = load(f, "juliet@example.com");
     end(f, account, RG_END_SIGN_IN, 1);
@@ -489,6 +556,7 @@ int main(void)
     enum { TESTS = RG_ARRAY_LEN(suite), ALL = TESTS * RG_ARRAY_LEN(factories) };
     static struct run runs[ALL];
     struct CMUnitTest tests[ALL];
+    int failed;
 
     for (size_t i = 0; i < ALL; i++) {
         runs[i].factory = &factories[i / TESTS];
@@ -498,5 +566,8 @@ int main(void)
         tests[i] = (struct CMUnitTest){
             .name = runs[i].name, .test_func = run_one, .initial_state = &runs[i]};
     }
-    return cmocka_run_group_tests_name("store", tests, NULL, NULL);
+    redis_start(&redis);
+    failed = cmocka_run_group_tests_name("store", tests, NULL, NULL);
+    redis_remove(&redis);
+    return failed;
 }
