@@ -2,6 +2,7 @@
 test runs over both."""
 import itertools
 
+from .ejabberd import MODES
 from .roster_model import Item
 from .support import PASSWORD
 from .witness import Witness
@@ -21,6 +22,7 @@ def item(jid, name=None, groups=(), subscription="none", ask=None, approved=Fals
 
 class Site:
     kind = ""
+    versioning = True           # does the server version its rosters?
 
     def __init__(self, server, gateway, authority):
         self.server = server
@@ -49,6 +51,21 @@ class ProsodySite(Site):
     def set_roster(self, jid, roster):
         """Before the first sign-in of the account."""
         self.server.add(jid.partition("@")[0], roster=roster)
+
+
+class EjabberdSite(Site):
+    def __init__(self, kind, server, gateway, authority):
+        super().__init__(server, gateway, authority)
+        self.kind = kind
+        self.domain, options = MODES[kind]
+        self.versioning = options["versioning"]
+
+    def account(self, roster=()):
+        return self.server.account(self.domain, roster=roster)
+
+    def set_roster(self, jid, roster):
+        """Before the first sign-in of the account."""
+        self.server.add(jid.partition("@")[0], self.domain, roster=roster)
 
 
 class FakeSite(Site):

@@ -11,11 +11,12 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from fakes.certs import Authority                     # noqa: E402
+from fakes.ejabberd import MODES, Ejabberd              # noqa: E402
 from fakes.fault_proxy import FaultProxy              # noqa: E402
 from fakes.gateway import Gateway                     # noqa: E402
 from fakes.nginx import Nginx                         # noqa: E402
 from fakes.prosody import Prosody                     # noqa: E402
-from fakes.sites import FakeSite, ProsodySite         # noqa: E402
+from fakes.sites import EjabberdSite, FakeSite, ProsodySite  # noqa: E402
 from fakes.xmpp_server import FakeServer              # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -53,6 +54,13 @@ def certificate(authority):
 @pytest.fixture(scope="session")
 def prosody(tmp_path_factory, certificate):
     server = Prosody(tmp_path_factory.mktemp("prosody"), certificate)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def ejabberd(tmp_path_factory, authority):
+    server = Ejabberd(tmp_path_factory.mktemp("ejabberd"), authority)
     yield server
     server.stop()
 
@@ -126,12 +134,17 @@ def gateway(make_gateway, fake):
     return make_gateway(fake)
 
 
-@pytest.fixture(scope="module", params=["prosody", "fake"])
+@pytest.fixture(scope="module", params=["prosody", *MODES, "fake"])
 def site(request, module_gateway, certificate, authority):
-    """A gateway in front of real Prosody, then the same tests in front of the fake server."""
+    """A gateway in front of real Prosody, then the same tests in front of real ejabberd, with both ways of
+    roster versioning and without, then in front of the fake server."""
     if request.param == "prosody":
         server = request.getfixturevalue("prosody")
         yield ProsodySite(server, module_gateway(server), authority)
+    elif request.param in MODES:
+        server = request.getfixturevalue("ejabberd")
+        gateway = module_gateway({domain: server.address for domain, _ in MODES.values()})
+        yield EjabberdSite(request.param, server, gateway, authority)
     else:
         server = FakeServer(certificate)
         yield FakeSite(server, module_gateway(server), authority)

@@ -19,7 +19,7 @@ def test_the_session_is_shown(site):
     assert (body["jid"], body["state"], body["presence"]) == (jid, "live", "none")
     assert body["version"] == api.session["version"]
     assert body["expires_at"] == api.session["expires_at"]
-    assert body["roster_versioning"] is True
+    assert body["roster_versioning"] is site.versioning
 
 
 def test_wrong_password_and_unknown_user_cannot_be_told_apart(site):
