@@ -229,19 +229,36 @@ static int compare_names(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* Servers refuse an item whose groups are equal to them (RFC 6121 2.3.3 leaves open how they
+ * compare, ejabberd does by resourceprep, Prosody by bytes): refused here, so that no caller
+ * depends on which server it is (R25). The texts themselves stay as they are. What resourceprep
+ * does not know, such as newer emoji, is compared as it is. Returns (own). */
+static char *comparable(const char *group)
+{
+    char prepared[RG_JID_SIZE];
+    size_t len = strlen(group);
+    bool known = rg_jid_prepare_resource(prepared, group, len, NULL) == RG_OK;
+    return strdup(known ? prepared : group);
+}
+
 static enum rg_code unique(char *const *groups, size_t n, struct rg_err *err)
 {
-    RG_CLEANUP(rg_freep) char **sorted = malloc((n > 0 ? n : 1) * sizeof(*sorted));
-    if (sorted == NULL)
-        return rg_fail(err, RG_E_INTERNAL, "out of memory");
-    for (size_t i = 0; i < n; i++)
-        sorted[i] = groups[i];
-    qsort(sorted, n, sizeof(*sorted), compare_names);
-    for (size_t i = 1; i < n; i++) {
+    enum rg_code code = RG_OK;
+    size_t made = 0;
+    RG_CLEANUP(rg_freep) char **sorted = calloc(n > 0 ? n : 1, sizeof(*sorted));
+    while (sorted != NULL && made < n && (sorted[made] = comparable(groups[made])) != NULL)
+        made++;
+    if (sorted == NULL || made < n)
+        code = rg_fail(err, RG_E_INTERNAL, "out of memory");
+    else
+        qsort(sorted, n, sizeof(*sorted), compare_names);
+    for (size_t i = 1; i < n && code == RG_OK; i++) {
         if (strcmp(sorted[i - 1], sorted[i]) == 0)
-            return rg_fail(err, RG_E_INVALID_ITEM, "groups: a group stands twice");
+            code = rg_fail(err, RG_E_INVALID_ITEM, "groups: a group stands twice");
     }
-    return RG_OK;
+    while (made > 0)
+        free(sorted[--made]);
+    return code;
 }
 
 static enum rg_code read_groups(json_t *value, const struct rg_config *config,

@@ -332,3 +332,16 @@ enum rg_code rg_jid_prepare_domain(char out[RG_JID_SIZE], const char *text, size
     memcpy(out, part.text, part.len + 1);
     return RG_OK;
 }
+
+enum rg_code rg_jid_prepare_resource(char out[RG_JID_SIZE], const char *text, size_t len,
+                                     struct rg_err *err)
+{
+    enum rg_code code = check_raw(text, len, err);
+    struct part part;
+
+    if (code != RG_OK || (code = load(&part, "resource", text, len, err)) != RG_OK ||
+        (code = prepare_resource(&part, err)) != RG_OK)
+        return code;
+    memcpy(out, part.text, part.len + 1);
+    return RG_OK;
+}

@@ -37,4 +37,9 @@ enum rg_code rg_jid_prepare_bare(struct rg_jid *out, const char *text, size_t le
 enum rg_code rg_jid_prepare_domain(char out[RG_JID_SIZE], const char *text, size_t len,
                                    struct rg_err *err);
 
+/* Any text prepared by resourceprep, which is also how servers compare groups (RFC 6121 2.3.3).
+ */
+enum rg_code rg_jid_prepare_resource(char out[RG_JID_SIZE], const char *text, size_t len,
+                                     struct rg_err *err);
+
 #endif

