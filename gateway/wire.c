@@ -11,6 +11,7 @@
 #include "gateway/base/log.h"
 #include "gateway/base/loop.h"
 #include "gateway/base/metrics.h"
+#include "gateway/base/sandbox.h"
 #include "gateway/core/core.h"
 #include "http/http.h"
 #include "xmpp/upstream.h"
@@ -170,6 +171,27 @@ static struct rg_store *make_store(const struct wire *wire, struct rg_err *err)
     return rg_store_redis_create_take(config, wire->core_loop, rg_keys_mac(wire->keys), err);
 }
 
+/* ---- privileges: fewer before the first thread, none once the listeners are bound */
+
+static void begin_sandbox(void)
+{
+    struct rg_sandbox held;
+    struct rg_err err = RG_ERR_INIT;
+    if (rg_sandbox_begin(&held, &err) != RG_OK)
+        rg_log(RG_LOG_WARN, "main", "privileges-kept", RG_STR("why", err.text));
+}
+
+static void enter_sandbox(void)
+{
+    struct rg_sandbox held;
+    struct rg_err err = RG_ERR_INIT;
+    bool whole = rg_sandbox_front(&held, &err) == RG_OK;
+    rg_log(whole ? RG_LOG_INFO : RG_LOG_WARN, "main", "confined",
+           RG_BOOL("seccomp", held.filter), RG_BOOL("no_capabilities", held.no_capabilities),
+           RG_INT("landlock_of_workers", rg_sandbox_landlock()),
+           RG_STR("why", whole ? "" : err.text));
+}
+
 static enum rg_code build(struct wire *wire, struct rg_err *err)
 {
     const struct rg_config *config = wire->config;
@@ -183,6 +205,7 @@ static enum rg_code build(struct wire *wire, struct rg_err *err)
                   1, wakeups, wire->core_loop);
     if (rg_keys_load(config->session.keys_file, &wire->keys, err) != RG_OK)
         return err->code;
+    begin_sandbox();
     /* Workers are spawned before any thread exists (DESIGN section 2). */
     wire->upstream = rg_xmpp_create(config, wire->core_loop, err);
     if (wire->upstream == NULL)
@@ -256,8 +279,10 @@ enum rg_code rg_wire_run(const struct rg_config *config, struct rg_err *err)
 {
     struct wire wire = {.config = config};
     enum rg_code code = build(&wire, err);
-    if (code == RG_OK)
+    if (code == RG_OK) {
+        enter_sandbox();
         code = run(&wire, err);
+    }
     take_down(&wire);
     if (code == RG_OK)
         rg_log(RG_LOG_INFO, "main", "stopped");

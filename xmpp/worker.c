@@ -346,6 +346,7 @@ int rg_worker_main(int argc, char **argv)
         rg_log(RG_LOG_ERROR, "xmpp", "worker-start-failed", RG_INT("errno", errno));
         return EXIT_FAILURE;
     }
+    rg_worker_confine();
     while (!finished(&worker))
         turn(&worker);
     /* The kernel closes the rest faster, and the front has been told what there was to tell. */

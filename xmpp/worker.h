@@ -78,6 +78,8 @@ struct rg_session *rg_worker_find(const struct rg_worker *worker, uint32_t index
 void rg_worker_send_take(struct rg_worker *worker, struct rg_frame_out *frame);
 /* Beats if it is time: called between sessions, as each may block for a while. */
 void rg_worker_beat(struct rg_worker *worker);
+/* confine.c: gives up what a worker never needs; once, when everything is open. */
+void rg_worker_confine(void);
 /* worker_frames.c: handles one frame from the front. False: nonsense, the worker ends. */
 bool rg_worker_frame(struct rg_worker *worker, const struct rg_frame *frame);
 
