@@ -118,6 +118,14 @@ void rg_record_wish(struct rg_record *record)
     rg_redis_next(record->redis);
 }
 
+void rg_record_hurry(struct rg_record *record)
+{
+    record->rest_until_ms = 0;
+    if (record->list == &record->redis->resting)
+        unlist(record);
+    rg_record_wish(record);
+}
+
 static bool start(struct rg_record *record)
 {
     if (record->erase)
@@ -220,12 +228,8 @@ static void all_wish(struct rg_redis *redis, bool refresh)
         record->write = record->write || record->account->trusted;
         record->write_ends = record->write_ends || record->account->n_ends > 0;
         record->again = true; /* what is on its way may have been lost with the rest */
-        record->rest_until_ms = 0;
-        if (record->list == &redis->resting)
-            unlist(record);
-        queue(record);
+        rg_record_hurry(record);
     }
-    rg_redis_next(redis);
 }
 
 /* ---- the heartbeat */
@@ -275,7 +279,7 @@ static void beat_once(struct rg_redis *redis)
 {
     struct rg_redis_args args = {.n = 0};
 
-    if (redis->beating || redis->stopping)
+    if (redis->beating || redis->stopping || !rg_redis_link_is_up(redis->link))
         return;
     rg_redis_args_puts(&args, "SET");
     rg_redis_alive_key(&args, redis->id);
@@ -330,9 +334,8 @@ static void on_news_up(void *arg)
     HASH_ITER(hh, redis->records, record, next)
     {
         record->refresh = true; /* what was said meanwhile */
-        queue(record);
+        rg_record_hurry(record);
     }
-    rg_redis_next(redis);
 }
 
 static void on_news(void *arg, const char *data, size_t len)

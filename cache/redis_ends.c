@@ -151,7 +151,7 @@ void rg_redis_revive(struct rg_store *store, struct rg_account *account)
         return;
     record->write_ends = true;
     record->revive = true;
-    rg_record_wish(record);
+    rg_record_hurry(record);
 }
 
 static void on_ends(void *arg, const redisReply *reply)
@@ -256,5 +256,5 @@ void rg_redis_news(struct rg_redis *redis, const char *data, size_t len)
         return;
     record->refresh = true;
     record->drop_passwords = record->drop_passwords || data[HEAD - 1] == 'p';
-    rg_record_wish(record);
+    rg_record_hurry(record);
 }

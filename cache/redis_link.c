@@ -1,6 +1,7 @@
 #include "cache/redis_link.h"
 
-#include <hiredis/async.h>
+#include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -8,6 +9,8 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "cache/redis_resolve.h"
 #include "gateway/base/log.h"
@@ -19,27 +22,30 @@
  *       ^                  |             |              |         |
  *       +------------------+-------------+--------------+---------+   lost, late, refused
  *
- * GREETING: AUTH, SELECT, PING, one after the other; PING finds a server that is loading or
- * wants a password. In UP at most WINDOW calls are on their way, the others wait here, so that
- * the deadline measures Redis and not the queue of a busy restart.
+ * GREETING: AUTH, SELECT, PING (finds a server that is loading or wants a password) and, on the
+ * connection for messages, SUBSCRIBE; one after the other. In UP at most WINDOW calls are on
+ * their way, the others wait here, so that the deadline measures Redis and not the queue of a
+ * busy restart.
  *
- * hiredis frees its context by itself after an error and may not be touched then (R29): `ac` is
- * only set while it may be. Each context has a port of its own, which outlives it by the event
- * in which it died. */
+ * Of hiredis its formatter and its reader serve here. Its asynchronous context does not: 0.14.1
+ * ends the process by assert() when a server sends what was not asked for, and frees itself
+ * under its user's hands (R29). Answers come in the order of the calls. */
 
 enum {
     WINDOW = 16,
-    CONNECT_MS = 2000,
+    CONNECT_MS = RG_REDIS_DEADLINE_MS, /* calls made meanwhile wait for it */
     BACKOFF_MIN_MS = 100,
     BACKOFF_MAX_MS = 5000,
     KEEPALIVE_S = 15,
-    BULK_MAX = 64 * 1024 * 1024 /* one value that large is not ours */
+    READ_BYTES = 64 * 1024,
+    READS_MAX = 16,                     /* in one turn: others want to be served too */
+    REPLY_BYTES_MAX = 256 * 1024 * 1024 /* one answer that large is not to ours */
 };
 
 enum state { REST, RESOLVING, CONNECTING, GREETING, UP, STOPPED };
+enum step { AUTH, SELECT, PING, SUBSCRIBE };
 
 struct call {
-    struct rg_redis_link *link;
     TAILQ_ENTRY(call) entry;
     const struct rg_redis_script *script;
     struct rg_redis_args args;
@@ -50,23 +56,20 @@ struct call {
 };
 TAILQ_HEAD(calls, call);
 
-/* What the event loop knows of one context. */
-struct port {
-    struct rg_redis_link *link;
-    redisAsyncContext *ac;
-    struct rg_watch *watch;
-    int events;
-    bool busy, dead;
-};
-
 struct rg_redis_link {
     const struct rg_redis_url *url;
     struct rg_loop *loop;
     const struct rg_redis_handler *handler;
     void *arg;
     enum state state;
-    redisAsyncContext *ac; /* NULL: none that may be touched */
+    enum step step; /* of GREETING: the answer that is awaited */
     struct rg_redis_lookup *lookup;
+    int fd;              /* -1: none */
+    unsigned generation; /* of the connection */
+    struct rg_watch *watch;
+    redisReader *reader;
+    size_t reply_bytes; /* read since the last whole answer */
+    struct rg_buf out;
     struct calls waiting, sent;
     size_t n_waiting, n_sent;
     unsigned failures;
@@ -78,7 +81,8 @@ struct rg_redis_link {
 };
 
 static void lose(struct rg_redis_link *link, const char *why);
-static void greet(struct rg_redis_link *link, int step);
+static void greet(struct rg_redis_link *link, enum step step);
+static void flush(struct rg_redis_link *link);
 
 /* ---- calls */
 
@@ -110,26 +114,19 @@ static bool is_error(const redisReply *reply, const char *word)
            strncmp(reply->str, word, strlen(word)) == 0;
 }
 
-static void on_reply(redisAsyncContext *ac, void *data, void *privdata)
+/* Appends one command to what is to be written. */
+static bool put_command(struct rg_redis_link *link, size_t n, const char **v,
+                        const size_t *lens)
 {
-    struct call *call = privdata;
-    struct rg_redis_link *link = call->link;
-    const redisReply *reply = data;
+    char *text = NULL;
+    int len = redisFormatCommandArgv(&text, (int)n, v, lens);
 
-    if (reply == NULL && ac == link->ac)
-        lose(link, ac->errstr != NULL && *ac->errstr != '\0' ? ac->errstr : "connection lost");
-    TAILQ_REMOVE(&link->sent, call, entry);
-    link->n_sent--;
-    if (is_error(reply, "NOSCRIPT") && call->script != NULL && !call->in_full) {
-        call->in_full = true; /* flushed or restarted: it learns the script anew */
-        if (send_call(link, call))
-            return;
-        reply = NULL;
-    }
-    call->fn(call->arg, reply);
-    call_free(call);
-    arm_deadline(link);
-    pump(link);
+    if (len < 0)
+        return false;
+    rg_buf_append(&link->out, text, (size_t)len);
+    rg_wipe(text, (size_t)len); /* AUTH is one of them */
+    redisFreeCommand(text);
+    return !rg_buf_failed(&link->out);
 }
 
 static bool send_call(struct rg_redis_link *link, struct call *call)
@@ -138,7 +135,7 @@ static bool send_call(struct rg_redis_link *link, struct call *call)
     RG_CLEANUP(rg_freep) const char **v = calloc(n, sizeof(*v));
     RG_CLEANUP(rg_freep) size_t *lens = calloc(n, sizeof(*lens));
 
-    if (v == NULL || lens == NULL || link->ac == NULL)
+    if (v == NULL || lens == NULL)
         return false;
     if (call->script != NULL) {
         v[0] = call->in_full ? "EVAL" : "EVALSHA";
@@ -151,7 +148,7 @@ static bool send_call(struct rg_redis_link *link, struct call *call)
         v[at] = call->args.bytes.data + from;
         lens[at] = call->args.ends[i] - from;
     }
-    if (redisAsyncCommandArgv(link->ac, on_reply, call, (int)n, v, lens) != REDIS_OK)
+    if (!put_command(link, n, v, lens))
         return false;
     call->due_ms = rg_loop_now_ms(link->loop) + RG_REDIS_DEADLINE_MS;
     TAILQ_INSERT_TAIL(&link->sent, call, entry);
@@ -161,11 +158,47 @@ static bool send_call(struct rg_redis_link *link, struct call *call)
     return true;
 }
 
+/* The oldest call has its answer; (borrow) reply. */
+static void answer(struct rg_redis_link *link, const redisReply *reply)
+{
+    struct call *call = TAILQ_FIRST(&link->sent);
+
+    if (call == NULL) {
+        lose(link, "Redis said something unasked");
+        return;
+    }
+    TAILQ_REMOVE(&link->sent, call, entry);
+    link->n_sent--;
+    if (is_error(reply, "NOSCRIPT") && call->script != NULL && !call->in_full) {
+        call->in_full = true; /* flushed or restarted: it learns the script anew */
+        if (send_call(link, call)) {
+            arm_deadline(link);
+            flush(link);
+            return;
+        }
+        reply = NULL;
+    }
+    call->fn(call->arg, reply);
+    call_free(call);
+    arm_deadline(link);
+    pump(link);
+}
+
+/* On the way, for the first time or again: calls wait for the outcome, so that the requests
+ * that come right after a start find what the last process left. */
+static bool is_coming(const struct rg_redis_link *link)
+{
+    return link->state == RESOLVING || link->state == CONNECTING || link->state == GREETING ||
+           (link->state == REST && link->failures == 0);
+}
+
 /* Sends what the window allows; without a connection, what waits gets its NULL. */
 static void pump(struct rg_redis_link *link)
 {
     struct call *call;
 
+    if (is_coming(link))
+        return;
     while ((call = TAILQ_FIRST(&link->waiting)) != NULL &&
            (link->state != UP || link->n_sent < WINDOW)) {
         TAILQ_REMOVE(&link->waiting, call, entry);
@@ -175,6 +208,7 @@ static void pump(struct rg_redis_link *link)
         call->fn(call->arg, NULL);
         call_free(call);
     }
+    flush(link);
 }
 
 static void pump_later(struct rg_message *message)
@@ -192,13 +226,14 @@ static void pump_later(struct rg_message *message)
 bool rg_redis_link_call_take(struct rg_redis_link *link, const struct rg_redis_script *script,
                              struct rg_redis_args *args, rg_redis_reply_fn fn, void *arg)
 {
-    struct call *call = link->state != UP || args->failed ? NULL : calloc(1, sizeof(*call));
+    bool open = link->state == UP || is_coming(link);
+    struct call *call = !open || args->failed ? NULL : calloc(1, sizeof(*call));
 
     if (call == NULL) {
         rg_redis_args_fini(args);
         return false;
     }
-    *call = (struct call){.link = link, .script = script, .args = *args, .fn = fn, .arg = arg};
+    *call = (struct call){.script = script, .args = *args, .fn = fn, .arg = arg};
     *args = (struct rg_redis_args){.n = 0};
     TAILQ_INSERT_TAIL(&link->waiting, call, entry);
     link->n_waiting++;
@@ -209,88 +244,7 @@ bool rg_redis_link_call_take(struct rg_redis_link *link, const struct rg_redis_s
     return true;
 }
 
-/* ---- the adapter between hiredis and the loop */
-
-static void on_event(void *arg, int events)
-{
-    struct port *port = arg;
-
-    port->busy = true;
-    if ((events & RG_WATCH_READ) != 0)
-        redisAsyncHandleRead(port->ac);
-    if ((events & RG_WATCH_WRITE) != 0 && !port->dead)
-        redisAsyncHandleWrite(port->ac);
-    port->busy = false;
-    if (port->dead) {
-        free(port);
-        return;
-    }
-    if (port->ac == port->link->ac && port->ac->c.reader->len > BULK_MAX)
-        lose(port->link, "a reply is too large");
-}
-
-static void port_events(struct port *port, int events)
-{
-    port->events = events;
-    if (port->watch != NULL)
-        rg_watch_change(port->watch, events);
-    else if (events != 0)
-        /* NULL: nothing will come, and the deadline ends it. */
-        port->watch = rg_loop_watch(port->link->loop, port->ac->c.fd, events, on_event, port);
-}
-
-static void add_read(void *data)
-{
-    struct port *port = data;
-    port_events(port, port->events | RG_WATCH_READ);
-}
-
-static void del_read(void *data)
-{
-    struct port *port = data;
-    port_events(port, port->events & ~RG_WATCH_READ);
-}
-
-static void add_write(void *data)
-{
-    struct port *port = data;
-    port_events(port, port->events | RG_WATCH_WRITE);
-}
-
-static void del_write(void *data)
-{
-    struct port *port = data;
-    port_events(port, port->events & ~RG_WATCH_WRITE);
-}
-
-static void port_cleanup(void *data)
-{
-    struct port *port = data;
-
-    rg_watch_destroy(port->watch);
-    port->watch = NULL;
-    port->dead = true;
-    if (!port->busy)
-        free(port);
-}
-
-static bool port_attach(struct rg_redis_link *link, redisAsyncContext *ac)
-{
-    struct port *port = calloc(1, sizeof(*port));
-
-    if (port == NULL)
-        return false;
-    *port = (struct port){.link = link, .ac = ac};
-    ac->ev.addRead = add_read;
-    ac->ev.delRead = del_read;
-    ac->ev.addWrite = add_write;
-    ac->ev.delWrite = del_write;
-    ac->ev.cleanup = port_cleanup;
-    ac->ev.data = port;
-    return true;
-}
-
-/* ---- connecting */
+/* ---- the connection */
 
 static void rest(struct rg_redis_link *link)
 {
@@ -304,10 +258,39 @@ static void rest(struct rg_redis_link *link)
     rg_timer_start(&link->timer, link->loop, (int64_t)rg_random_spread(wait_ms, 50));
 }
 
-/* The connection is no more, or of no use. Calls on their way get their NULL from hiredis. */
+static void hang_up(struct rg_redis_link *link)
+{
+    rg_watch_destroy(link->watch);
+    link->watch = NULL;
+    if (link->fd >= 0)
+        close(link->fd);
+    link->fd = -1;
+    link->generation++;
+    if (link->reader != NULL)
+        redisReaderFree(link->reader);
+    link->reader = NULL;
+    rg_buf_clear(&link->out);
+}
+
+/* Nobody knows whether Redis has done what was sent. */
+static void give_null(struct rg_redis_link *link)
+{
+    struct calls lost = TAILQ_HEAD_INITIALIZER(lost);
+    struct call *call;
+
+    TAILQ_CONCAT(&lost, &link->sent, entry);
+    link->n_sent = 0;
+    while ((call = TAILQ_FIRST(&lost)) != NULL) {
+        TAILQ_REMOVE(&lost, call, entry);
+        call->fn(call->arg, NULL);
+        call_free(call);
+    }
+    pump(link);
+}
+
+/* The connection is no more, or of no use. */
 static void lose(struct rg_redis_link *link, const char *why)
 {
-    redisAsyncContext *ac = link->ac;
     bool was_up = link->state == UP;
 
     if (link->state == STOPPED || link->state == REST)
@@ -315,71 +298,209 @@ static void lose(struct rg_redis_link *link, const char *why)
     (void)snprintf(link->why, sizeof(link->why), "%s", why);
     if (was_up || link->failures == 0)
         rg_log(RG_LOG_WARN, "redis", "lost", RG_STR("why", link->why));
-    link->ac = NULL;
+    hang_up(link);
     rest(link);
-    /* After an error hiredis frees the context itself; else we do. */
-    if (ac != NULL && ac->err == 0)
-        redisAsyncFree(ac);
-    pump(link);
+    give_null(link);
     if (was_up && link->handler->down != NULL)
         link->handler->down(link->arg);
 }
 
-static void on_connect(const redisAsyncContext *ac, int status)
+static void flush(struct rg_redis_link *link)
 {
-    struct rg_redis_link *link = ac->data;
+    while (link->fd >= 0 && link->state != CONNECTING && link->out.len > 0) {
+        ssize_t n = send(link->fd, link->out.data, link->out.len, MSG_NOSIGNAL);
 
-    if (ac != link->ac)
-        return;
-    if (status != REDIS_OK) {
-        char why[sizeof(link->why)];
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            break; /* full, or broken: then reading tells */
+        rg_buf_consume(&link->out, (size_t)n);
+    }
+    if (link->watch != NULL)
+        rg_watch_change(link->watch, RG_WATCH_READ | (link->out.len > 0 ? RG_WATCH_WRITE : 0));
+}
 
-        (void)snprintf(why, sizeof(why), "%s",
-                       ac->errstr != NULL && *ac->errstr != '\0' ? ac->errstr
-                                                                 : "connection refused");
-        link->ac = NULL; /* hiredis frees it after this */
-        lose(link, why);
+/* A message of the channel. */
+static void hear(struct rg_redis_link *link, const redisReply *reply)
+{
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3 ||
+        reply->element[0]->type != REDIS_REPLY_STRING ||
+        reply->element[2]->type != REDIS_REPLY_STRING ||
+        strcmp(reply->element[0]->str, "message") != 0)
+        lose(link, "no message of the channel");
+    else
+        link->handler->message(link->arg, reply->element[2]->str,
+                               (size_t)reply->element[2]->len);
+}
+
+static void come_up(struct rg_redis_link *link)
+{
+    link->failures = 0;
+    link->why[0] = '\0';
+    link->state = UP;
+    rg_timer_stop(&link->timer, link->loop);
+    if (link->handler->channel == NULL)
+        rg_log(RG_LOG_INFO, "redis", "connected");
+    link->handler->up(link->arg);
+    pump(link);
+}
+
+static void greeted(struct rg_redis_link *link, const redisReply *reply)
+{
+    if (reply->type == REDIS_REPLY_ERROR)
+        lose(link, reply->str);
+    else if (link->step == SUBSCRIBE && reply->type == REDIS_REPLY_ARRAY)
+        come_up(link);
+    else if (link->step == SUBSCRIBE || reply->type != REDIS_REPLY_STATUS)
+        lose(link, "this is not Redis");
+    else if (link->step == PING && link->handler->channel == NULL)
+        come_up(link);
+    else
+        greet(link, link->step + 1);
+}
+
+/* Deals with all whole answers. */
+static void take_answers(struct rg_redis_link *link)
+{
+    unsigned generation = link->generation;
+    void *got = NULL;
+
+    while (generation == link->generation) {
+        if (redisReaderGetReply(link->reader, &got) != REDIS_OK) {
+            lose(link, link->reader->errstr);
+            return;
+        }
+        if (got == NULL)
+            break;
+        link->reply_bytes = 0;
+        if (link->state == GREETING)
+            greeted(link, got);
+        else if (link->handler->channel != NULL)
+            hear(link, got);
+        else
+            answer(link, got);
+        freeReplyObject(got);
+    }
+    if (generation == link->generation && link->reply_bytes > REPLY_BYTES_MAX)
+        lose(link, "an answer is too large");
+}
+
+static void read_some(struct rg_redis_link *link)
+{
+    unsigned generation = link->generation;
+    char bytes[READ_BYTES];
+
+    for (int reads = 0; reads < READS_MAX && generation == link->generation; reads++) {
+        ssize_t n = read(link->fd, bytes, sizeof(bytes));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            return;
+        if (n <= 0) {
+            lose(link, n == 0 ? "closed by Redis" : strerror(errno));
+            return;
+        }
+        link->reply_bytes += (size_t)n;
+        if (redisReaderFeed(link->reader, bytes, (size_t)n) != REDIS_OK)
+            lose(link, "out of memory");
+        else
+            take_answers(link);
+    }
+}
+
+static void connected(struct rg_redis_link *link)
+{
+    int problem = 0;
+    socklen_t len = sizeof(problem);
+
+    if (getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &problem, &len) != 0)
+        problem = errno;
+    if (problem != 0) {
+        lose(link, strerror(problem));
         return;
     }
     link->state = GREETING;
-    greet(link, 0);
+    greet(link, AUTH);
 }
 
-static void on_disconnect(const redisAsyncContext *ac, int status)
+static void on_event(void *arg, int events)
 {
-    struct rg_redis_link *link = ac->data;
+    struct rg_redis_link *link = arg;
+    unsigned generation = link->generation;
 
-    (void)status;
-    if (ac != link->ac)
+    if (link->state == CONNECTING) {
+        connected(link);
         return;
-    link->ac = NULL;
-    lose(link, ac->errstr != NULL && *ac->errstr != '\0' ? ac->errstr : "closed by Redis");
+    }
+    if ((events & RG_WATCH_READ) != 0)
+        read_some(link);
+    if ((events & RG_WATCH_WRITE) != 0 && generation == link->generation)
+        flush(link);
 }
 
-static void dial(struct rg_redis_link *link, const char *address)
+/* ---- connecting */
+
+/* A peer that vanished without a word is noticed, on an idle connection too. */
+static void keep_alive(int fd)
 {
-    const struct rg_redis_url *url = link->url;
-    redisAsyncContext *ac = url->path[0] != '\0' ? redisAsyncConnectUnix(url->path)
-                                                 : redisAsyncConnect(address, url->port);
+    int on = 1, idle_s = KEEPALIVE_S, limit_ms = KEEPALIVE_S * 1000;
 
-    if (ac == NULL) {
-        lose(link, "out of memory");
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &idle_s, sizeof(idle_s));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &limit_ms, sizeof(limit_ms));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+static socklen_t fill_address(struct sockaddr_storage *out, const struct rg_redis_url *url,
+                              const char *literal)
+{
+    struct sockaddr_un *un = (struct sockaddr_un *)(void *)out;
+    struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)out;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(void *)out;
+
+    memset(out, 0, sizeof(*out));
+    if (url->path[0] != '\0') {
+        un->sun_family = AF_UNIX;
+        memcpy(un->sun_path, url->path, strlen(url->path));
+        return sizeof(*un);
+    }
+    if (inet_pton(AF_INET, literal, &v4->sin_addr) == 1) {
+        v4->sin_family = AF_INET;
+        v4->sin_port = htons(url->port);
+        return sizeof(*v4);
+    }
+    (void)inet_pton(AF_INET6, literal, &v6->sin6_addr);
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(url->port);
+    return sizeof(*v6);
+}
+
+static void dial(struct rg_redis_link *link, const char *literal)
+{
+    struct sockaddr_storage address;
+    socklen_t len = fill_address(&address, link->url, literal);
+
+    link->reader = redisReaderCreate();
+    link->reply_bytes = 0;
+    link->fd = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (link->fd < 0 || link->reader == NULL) {
+        lose(link, "no socket");
         return;
     }
-    if (ac->err != 0 || !port_attach(link, ac)) {
-        char why[sizeof(link->why)];
-
-        (void)snprintf(why, sizeof(why), "%s", ac->err != 0 ? ac->errstr : "out of memory");
-        redisAsyncFree(ac);
-        lose(link, why);
+    if (address.ss_family != AF_UNIX)
+        keep_alive(link->fd);
+    if (connect(link->fd, (const struct sockaddr *)&address, len) != 0 &&
+        errno != EINPROGRESS) {
+        lose(link, strerror(errno));
         return;
     }
-    ac->data = link;
-    link->ac = ac;
     link->state = CONNECTING;
     rg_timer_start(&link->timer, link->loop, CONNECT_MS);
-    redisAsyncSetConnectCallback(ac, on_connect);
-    redisAsyncSetDisconnectCallback(ac, on_disconnect);
+    link->watch = rg_loop_watch(link->loop, link->fd, RG_WATCH_WRITE, on_event, link);
+    if (link->watch == NULL)
+        lose(link, "out of memory");
 }
 
 static void on_address(void *arg, const char *address)
@@ -408,105 +529,36 @@ static void begin(struct rg_redis_link *link)
         lose(link, "the look-up of the host's name cannot be started");
 }
 
-/* ---- greeting */
-
-enum { AUTH, SELECT, PING, GREETED };
-
-static void on_message(redisAsyncContext *ac, void *data, void *privdata)
-{
-    struct rg_redis_link *link = privdata;
-    const redisReply *reply = data;
-
-    if (ac != link->ac || reply == NULL || reply->type != REDIS_REPLY_ARRAY ||
-        reply->elements != 3 || reply->element[0]->type != REDIS_REPLY_STRING)
-        return;
-    if (strcmp(reply->element[0]->str, "subscribe") == 0 && link->state == GREETING) {
-        link->state = UP;
-        rg_timer_stop(&link->timer, link->loop);
-        link->handler->up(link->arg);
-    } else if (strcmp(reply->element[0]->str, "message") == 0 &&
-               reply->element[2]->type == REDIS_REPLY_STRING) {
-        link->handler->message(link->arg, reply->element[2]->str,
-                               (size_t)reply->element[2]->len);
-    }
-}
-
-static void come_up(struct rg_redis_link *link)
-{
-    int fd = link->ac->c.fd;
-
-    link->failures = 0;
-    link->why[0] = '\0';
-    if (link->url->path[0] == '\0') {
-        /* A peer that vanished without a word is noticed, on an idle connection too. */
-        int on = 1, idle_s = KEEPALIVE_S, limit_ms = KEEPALIVE_S * 1000;
-        (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &idle_s, sizeof(idle_s));
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &limit_ms, sizeof(limit_ms));
-    }
-    if (link->handler->channel != NULL) {
-        if (redisAsyncCommand(link->ac, on_message, link, "SUBSCRIBE %s",
-                              link->handler->channel) != REDIS_OK)
-            lose(link, "cannot subscribe");
-        return; /* up when Redis says so */
-    }
-    link->state = UP;
-    rg_timer_stop(&link->timer, link->loop);
-    rg_log(RG_LOG_INFO, "redis", "connected");
-    link->handler->up(link->arg);
-}
-
-static void greeted(struct rg_redis_link *link, const redisReply *reply, int step)
-{
-    if (link->state != GREETING || reply == NULL)
-        return; /* lost: the other callbacks deal with it */
-    if (reply->type != REDIS_REPLY_STATUS) {
-        lose(link, reply->type == REDIS_REPLY_ERROR ? reply->str : "this is not Redis");
-        return;
-    }
-    greet(link, step + 1);
-}
-
-static void on_auth(redisAsyncContext *ac, void *reply, void *link)
-{
-    if (ac == ((struct rg_redis_link *)link)->ac)
-        greeted(link, reply, AUTH);
-}
-
-static void on_select(redisAsyncContext *ac, void *reply, void *link)
-{
-    if (ac == ((struct rg_redis_link *)link)->ac)
-        greeted(link, reply, SELECT);
-}
-
-static void on_ping(redisAsyncContext *ac, void *reply, void *link)
-{
-    if (ac == ((struct rg_redis_link *)link)->ac)
-        greeted(link, reply, PING);
-}
-
 /* The timer still runs from CONNECTING: all of the greeting falls under its limit. */
-static void greet(struct rg_redis_link *link, int step)
+static void greet(struct rg_redis_link *link, enum step step)
 {
     const struct rg_redis_url *url = link->url;
-    int sent = REDIS_OK;
+    const char *v[2] = {"PING", NULL};
+    size_t lens[2];
+    char number[16];
 
     if (step == AUTH && url->password == NULL)
         step = SELECT;
     if (step == SELECT && url->db == 0)
         step = PING;
-    if (step == AUTH)
-        sent = redisAsyncCommand(link->ac, on_auth, link, "AUTH %b",
-                                 rg_secret_data(url->password), rg_secret_len(url->password));
-    else if (step == SELECT)
-        sent = redisAsyncCommand(link->ac, on_select, link, "SELECT %u", url->db);
-    else if (step == PING)
-        sent = redisAsyncCommand(link->ac, on_ping, link, "PING");
+    if (step == AUTH) {
+        v[0] = "AUTH";
+        v[1] = rg_secret_data(url->password);
+    } else if (step == SELECT) {
+        (void)snprintf(number, sizeof(number), "%u", url->db);
+        v[0] = "SELECT";
+        v[1] = number;
+    } else if (step == SUBSCRIBE) {
+        v[0] = "SUBSCRIBE";
+        v[1] = link->handler->channel;
+    }
+    lens[0] = strlen(v[0]);
+    lens[1] = step == AUTH ? rg_secret_len(url->password) : v[1] != NULL ? strlen(v[1]) : 0;
+    link->step = step;
+    if (put_command(link, v[1] != NULL ? 2 : 1, v, lens))
+        flush(link);
     else
-        come_up(link);
-    if (sent != REDIS_OK)
-        lose(link, "the greeting could not be sent");
+        lose(link, "out of memory");
 }
 
 /* ---- time */
@@ -553,6 +605,7 @@ struct rg_redis_link *rg_redis_link_create(const struct rg_redis_url *url, struc
     link->loop = loop;
     link->handler = handler;
     link->arg = arg;
+    link->fd = -1;
     link->pump_message.fn = pump_later;
     TAILQ_INIT(&link->waiting);
     TAILQ_INIT(&link->sent);
@@ -563,19 +616,15 @@ struct rg_redis_link *rg_redis_link_create(const struct rg_redis_url *url, struc
 
 void rg_redis_link_stop(struct rg_redis_link *link)
 {
-    redisAsyncContext *ac = link->ac;
-
     if (link->state == STOPPED)
         return;
     link->state = STOPPED;
-    link->ac = NULL;
+    hang_up(link);
     (void)snprintf(link->why, sizeof(link->why), "stopped");
     rg_timer_stop(&link->timer, link->loop);
     rg_redis_lookup_cancel(link->lookup);
     link->lookup = NULL;
-    if (ac != NULL && ac->err == 0)
-        redisAsyncFree(ac);
-    pump(link);
+    give_null(link);
 }
 
 void rg_redis_link_destroy(struct rg_redis_link *link)
@@ -583,6 +632,7 @@ void rg_redis_link_destroy(struct rg_redis_link *link)
     if (link == NULL)
         return;
     rg_redis_link_stop(link);
+    rg_buf_fini(&link->out);
     rg_timer_fini(&link->timer, link->loop);
     if (link->pump_posted)
         link->destroyed = true; /* its message, still under way, frees it */

@@ -61,7 +61,8 @@ size_t rg_redis_link_load(const struct rg_redis_link *link); /* calls sent or wa
 const char *rg_redis_link_why(const struct rg_redis_link *link);
 
 /* Sends a command (script NULL) or a script with `args` (number of keys, keys, arguments).
- * (take) args. fn comes once, later. False: not up or out of memory, and fn does not come. */
+ * (take) args. fn comes once, later. False: neither up nor on the way there, or out of memory,
+ * and fn does not come. */
 bool rg_redis_link_call_take(struct rg_redis_link *link, const struct rg_redis_script *script,
                              struct rg_redis_args *args, rg_redis_reply_fn fn, void *arg);
 

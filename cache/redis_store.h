@@ -113,6 +113,8 @@ struct rg_redis {
 struct rg_record *rg_record_find(struct rg_redis *redis, const char *user);
 void rg_redis_next(struct rg_redis *redis);    /* starts what may start */
 void rg_record_wish(struct rg_record *record); /* it has a wish: queues it */
+/* The same, even if it is resting: for what others wait for. */
+void rg_record_hurry(struct rg_record *record);
 void rg_record_rest(struct rg_record *record, int64_t for_ms);
 /* A script has come back. */
 void rg_record_done(struct rg_record *record);
