@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "gateway/base/log.h"
@@ -73,6 +74,7 @@ void rg_worker_confine(void)
     struct rg_sandbox held;
     struct rg_err err = RG_ERR_INIT;
     freeze_trust();
+    tzset(); /* reads /etc/localtime now, while it may */
     /* What the kernel lacks the front has said already. */
     if (rg_sandbox_worker(TRUST_STORE, RG_ARRAY_LEN(TRUST_STORE), &held, &err) != RG_OK)
         rg_log(RG_LOG_WARN, "xmpp", "worker-less-confined", RG_STR("why", err.text),
