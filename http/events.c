@@ -4,9 +4,10 @@
  *
  * The core fills the queue; libmicrohttpd asks for bytes while FLOWING. When the queue is empty
  * the connection is suspended, and the queue's next push posts `message`, which resumes it. A
- * suspended connection neither times out nor shows that its client has left, so the heartbeat
- * is what finds gone clients (R24); a client that takes nothing for 30 s is cut at its socket,
- * because libmicrohttpd would wait for it for ever (R25). One timer stands for all of it.
+ * suspended connection neither times out nor shows that its client has left: the lane watches
+ * the socket for it (gone.h), and the heartbeat finds those that vanish without a word (R24). A
+ * client that takes nothing for 30 s is cut at its socket, because libmicrohttpd would wait for
+ * it for ever (R25). One timer stands for all of it.
  *
  * The request is given back as soon as the stream runs: ten thousand idle streams should cost
  * what libmicrohttpd needs for them and little more. */
@@ -118,26 +119,32 @@ static void events_free(struct rg_events *events)
 
 static void on_timer(struct rg_timer *timer);
 
-/* The same headers as the stream, and no body at all: libmicrohttpd would send the last chunk
- * after them (R27). */
-static void add_stream_headers(struct MHD_Response *response)
+static void add_stream_headers(struct MHD_Response *response, const struct rg_op *op)
 {
     rg_response_header(response, "Content-Type", "text/event-stream");
     rg_response_header(response, "X-Accel-Buffering", "no");
+    if (op->version[0] != '\0')
+        rg_response_header(response, "Rostergate-Version", op->version);
 }
 
-static void answer_head(struct rg_request *req)
+/* HEAD: the core is asked about the session only. */
+static void ask_head(struct rg_request *req)
 {
-    struct rg_view view = {.snapshot = NULL};
-    enum rg_code code =
-        rg_door_look(rg_core_door(req->http->core), req->claims, req->received_ms, &view);
-    rg_view_fini(&view);
-    if (code != RG_OK && code != RG_E_NOT_FOUND) {
-        rg_request_fail(req, code, "the sign-in has ended");
+    struct rg_op *op = rg_request_op(req, RG_OP_SESSION);
+    if (op != NULL)
+        rg_request_submit_take(req, op);
+}
+
+/* The same headers as the stream, and no body at all: libmicrohttpd would send the last chunk
+ * after them (R27). */
+static void answer_head(struct rg_request *req, struct rg_op *op)
+{
+    if (op->err.code != RG_OK) {
+        rg_request_failed(req, op);
         return;
     }
     struct MHD_Response *response = rg_response_empty();
-    add_stream_headers(response);
+    add_stream_headers(response, op);
     rg_request_send_take(req, 200, response, RG_VARY_PLAIN, "no-store");
 }
 
@@ -150,7 +157,7 @@ void rg_events_get(struct rg_request *req)
         return;
     }
     if (req->method == RG_HEAD) {
-        answer_head(req);
+        ask_head(req);
         return;
     }
     const struct rg_config *config = req->http->config;
@@ -333,6 +340,10 @@ void rg_events_unserved(struct rg_request *req, struct rg_op *op)
 
 void rg_events_got(struct rg_request *req, struct rg_op *op)
 {
+    if (req->events == NULL) {
+        answer_head(req, op);
+        return;
+    }
     struct rg_events *events = RG_TAKE(req->events);
     struct rg_lane *lane = req->exchange.lane;
     struct rg_stream *stream = RG_TAKE(op->in.stream);
@@ -352,9 +363,7 @@ void rg_events_got(struct rg_request *req, struct rg_op *op)
     int64_t now_ms = rg_loop_now_ms(lane->loop);
     events->progress_ms = now_ms;
     if (response != NULL) {
-        add_stream_headers(response);
-        if (op->version[0] != '\0')
-            rg_response_header(response, "Rostergate-Version", op->version);
+        add_stream_headers(response, op);
         tune_socket(events->fd);
         /* The small send buffer stays with the socket: no other call comes after the stream. */
         req->close = true;
@@ -370,6 +379,7 @@ void rg_events_got(struct rg_request *req, struct rg_op *op)
     events->rotate_ms = now_ms + (int64_t)rg_random_spread(age, 10);
     events->ping_ms = now_ms + (int64_t)events->ping_s * 1000;
     TAILQ_INSERT_TAIL(&lane->streams, events, link);
+    rg_gone_watch(lane->gone, events->fd, events);
     arm(events, now_ms);
     req->takeover = &events->exchange;
 }
@@ -380,6 +390,7 @@ void rg_events_completed(struct rg_events *events)
 {
     struct rg_lane *lane = events->exchange.lane;
     rg_timer_fini(&events->timer, lane->loop);
+    rg_gone_forget(lane->gone, events->fd);
     TAILQ_REMOVE(&lane->streams, events, link);
     rg_metric_add(closed_counter(rg_stream_reason(events->stream)), 1);
     rg_stream_forget_reader(events->stream);
@@ -387,14 +398,27 @@ void rg_events_completed(struct rg_events *events)
     events_free(events);
 }
 
+static void cut_stream(struct rg_events *events)
+{
+    bool parked = events->state == PARKED;
+    events->state = CUT;
+    if (parked)
+        rg_lane_resume(events->exchange.lane, events->connection);
+}
+
+void rg_events_gone(void *data)
+{
+    struct rg_events *events = data;
+    cut_stream(events);
+    shutdown(events->fd,
+             SHUT_RDWR); /* one that flows waits to write: it sees the end at once */
+}
+
 void rg_events_abort_all(struct rg_lane *lane)
 {
     struct rg_events *events;
     TAILQ_FOREACH(events, &lane->streams, link)
     {
-        bool parked = events->state == PARKED;
-        events->state = CUT;
-        if (parked)
-            rg_lane_resume(lane, events->connection);
+        cut_stream(events);
     }
 }

@@ -23,6 +23,7 @@
 #include "gateway/core/core.h"
 #include "http/address.h"
 #include "http/auth.h"
+#include "http/gone.h"
 #include "http/guard.h"
 #include "http/http.h"
 #include "http/limits.h"
@@ -141,6 +142,7 @@ struct rg_lane {
     size_t n_spare;
     struct rg_request_list waiting; /* suspended for the core */
     struct rg_events_list streams;
+    struct rg_gone *gone; /* finds streams whose client has left */
     struct rg_tokens *tokens; /* opened ones; NULL on event lanes */
     struct rg_event *heartbeat;
     uint64_t id_state;
@@ -259,6 +261,8 @@ struct MHD_Response *rg_response_from_buf(struct rg_buf *buf);
 struct MHD_Response *rg_response_from_blob_take(struct rg_blob *blob);
 struct MHD_Response *rg_response_empty(void);
 void rg_response_header(struct MHD_Response *response, const char *name, const char *value);
+/* The marks of an answer from the cache while the XMPP server is away (API section 6). */
+void rg_response_stale(struct MHD_Response *response, int64_t age_s);
 
 /* Adds what belongs on every answer and queues it. (take) response; NULL closes the connection.
  * cache: the value of Cache-Control. */
@@ -299,6 +303,8 @@ void rg_events_get(struct rg_request *req);
 void rg_events_got(struct rg_request *req, struct rg_op *op);
 void rg_problem_get(struct rg_request *req);
 void rg_asset_get(struct rg_request *req);
+/* Is there a file at this path of the asset routes, whatever the method? */
+bool rg_asset_is_there(const struct rg_request *req);
 void rg_operations_livez(struct rg_request *req);
 void rg_operations_livez_done(struct rg_request *req, struct rg_op *op);
 void rg_operations_readyz(struct rg_request *req);
@@ -309,6 +315,8 @@ void rg_operations_metrics(struct rg_request *req);
 void rg_events_completed(struct rg_events *events);
 /* The op of rg_events_get came back, but the client has left. */
 void rg_events_unserved(struct rg_request *req, struct rg_op *op);
+/* The client of a stream has left (data is its rg_events). */
+void rg_events_gone(void *data);
 /* Cuts all streams at the end of their lane. */
 void rg_events_abort_all(struct rg_lane *lane);
 

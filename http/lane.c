@@ -298,6 +298,10 @@ enum rg_code rg_lane_create(struct rg_http *http, struct rg_loop *loop,
         if (lane->heartbeat == NULL || (options->cache_tokens && lane->tokens == NULL))
             code = rg_fail(err, RG_E_INTERNAL, "out of memory");
     }
+    if (code == RG_OK) {
+        lane->gone = rg_gone_create(lane->loop, rg_events_gone, err);
+        code = lane->gone != NULL ? RG_OK : RG_E_INTERNAL;
+    }
     if (code == RG_OK)
         code = start_daemon(lane, options, err);
     if (code != RG_OK) {
@@ -366,6 +370,7 @@ void rg_lane_destroy(struct rg_lane *lane)
         lane->spare = req->next_spare;
         free(req);
     }
+    rg_gone_destroy(lane->gone);
     rg_tokens_destroy(lane->tokens);
     rg_event_unref(lane->heartbeat);
     if (lane->own_loop)

@@ -125,6 +125,19 @@ def test_gone_clients_are_freed_within_two_heartbeats(fake, make_gateway, juliet
     wait_until(lambda: gateway.descriptors() <= before - 18, what="descriptors given back")
 
 
+def test_a_client_that_leaves_gives_its_place_back_before_any_heartbeat(fake, make_gateway, juliet):
+    """A page that reloads again and again must not lock itself out of streams_user."""
+    gateway = make_gateway(fake, events={"heartbeat": "60s"}, limits={"streams_user": 4})
+    api = gateway.sign_in(juliet)
+    for _ in range(3):
+        streams = [gateway.stream(api) for _ in range(4)]
+        for stream in streams:
+            stream.wait_sync()
+        for stream in streams:
+            stream.close()
+        gateway.wait_metric("rostergate_streams_attached", lambda n: n == 0)
+
+
 def test_a_reader_that_stops_is_cut_and_costs_others_nothing(fake, make_gateway, juliet):
     """Overflow is final: what it missed is one `roster`, or the stream has ended; never a gap."""
     gateway = make_gateway(fake, limits={"stream_queue_bytes": 65536})
