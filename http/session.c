@@ -148,8 +148,11 @@ static void answer_token(struct rg_request *req, struct rg_op *op, unsigned stat
 
 void rg_rest_session_created(struct rg_request *req, struct rg_op *op)
 {
+    /* No version: to whom the password is not known, it would tell that the account is, and how
+     * often its roster changed (API section 2: wrong password and unknown user are the same).
+     */
     if (op->err.code != RG_OK)
-        rg_request_failed(req, op);
+        rg_request_problem(req, &op->err, NULL);
     else
         answer_token(req, op, 201);
 }

@@ -37,6 +37,17 @@ def test_wrong_password_and_unknown_user_cannot_be_told_apart(site):
     assert answers[0][0] == 401 and answers[0][1]["code"] == "unauthorized"
 
 
+def test_a_refusal_does_not_tell_that_the_account_is_in_use_here(site):
+    """Nor by a header: the roster's version would."""
+    jid = site.account()
+    site.gateway.sign_in(jid)
+    answers = [site.gateway.api().try_sign_in(who, "not-the-password")
+               for who in (jid, "nobody-of-that-name@example.com")]
+    assert [answer.status for answer in answers] == [401, 401]
+    assert answers[0].headers.keys() == answers[1].headers.keys()
+    assert answers[0].version is None
+
+
 def test_a_domain_that_is_not_served(site):
     response = site.gateway.api().try_sign_in("juliet@example.org")
     assert (response.status, response.code) == (403, "domain-not-served")
