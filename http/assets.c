@@ -83,10 +83,15 @@ static bool unchanged(const struct rg_request *req, const char *etag)
     return false;
 }
 
+bool rg_asset_is_there(const struct rg_request *req)
+{
+    return wanted(req) != NULL;
+}
+
 void rg_asset_get(struct rg_request *req)
 {
     const struct rg_asset *asset = wanted(req);
-    if (asset == NULL) {
+    if (asset == NULL) { /* not reached: find_call() has looked */
         rg_request_fail(req, RG_E_NOT_FOUND, "there is nothing at this path");
         return;
     }

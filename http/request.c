@@ -251,6 +251,10 @@ static enum rg_code find_call(struct rg_request *req, const char *url)
         return code;
     struct rg_lane *lane = req->exchange.lane;
     req->route = rg_route_find(lane->routes, lane->n_routes, &req->path, &req->wild);
+    /* "/{asset}" matches any name: where there is no file, there is no path, for no method. */
+    if (req->route != NULL && req->route->calls[0].begin == rg_asset_get &&
+        !rg_asset_is_there(req))
+        req->route = NULL;
     if (req->route == NULL)
         return rg_fail(&req->err, RG_E_NOT_FOUND, "there is nothing at this path");
     if (req->method == RG_OPTIONS)

@@ -108,6 +108,17 @@ def test_every_problem_type_is_served(fake_site, code):
     assert len(response.body) > 40
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "BREW"])
+def test_an_unknown_path_is_404_for_every_method(fake_site, method):
+    for path in ("/nothing", "/v1", "/v1/nothing", "/", "/index.html", "/livez", "/metrics"):
+        response = fake_site.gateway.api().call(method, path)
+        assert response.status == 404, path
+        assert method == "HEAD" or response.code == "not-found", path
+        assert response.header("Allow") is None, path
+    script = fake_site.gateway.api().call("BREW", "/rostergate.js")
+    assert (script.status, script.header("Allow")) == (405, "GET, HEAD, OPTIONS")
+
+
 def test_no_token(fake_site):
     for path in ("/v1/roster", "/v1/session", "/v1/roster/items/a@example.com",
                  "/v1/roster/changes?since=x", "/v1/subscriptions"):
