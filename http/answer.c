@@ -20,6 +20,14 @@ void rg_response_header(struct MHD_Response *response, const char *name, const c
         (void)MHD_add_response_header(response, name, value);
 }
 
+void rg_response_stale(struct MHD_Response *response, int64_t age_s)
+{
+    char age[24];
+    snprintf(age, sizeof(age), "%lld", (long long)(age_s > 0 ? age_s : 0));
+    rg_response_header(response, "Cache-Status", "rostergate; hit; detail=stale");
+    rg_response_header(response, "Age", age);
+}
+
 struct MHD_Response *rg_response_from_buf(struct rg_buf *buf)
 {
     size_t len = 0;

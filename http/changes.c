@@ -85,5 +85,11 @@ void rg_changes_got(struct rg_request *req, struct rg_op *op)
         put_change(&body, op->out.changes[i], epoch);
     }
     rg_buf_puts(&body, "]}");
-    rg_request_json(req, 200, &body, op->version[0] != '\0' ? op->version : sent, NULL, NULL);
+    struct MHD_Response *response = rg_response_from_buf(&body);
+    rg_response_header(response, "Content-Type", "application/json");
+    rg_response_header(response, "Rostergate-Version",
+                       op->version[0] != '\0' ? op->version : sent);
+    if (op->out.stale)
+        rg_response_stale(response, op->out.age_s);
+    rg_request_send_take(req, 200, response, RG_VARY_PLAIN, "no-store");
 }

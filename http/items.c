@@ -130,12 +130,8 @@ static void send_item(struct rg_request *req, struct rg_op *op, struct rg_buf *b
         rg_response_header(response, "ETag", etag);
     if (op->version[0] != '\0')
         rg_response_header(response, "Rostergate-Version", op->version);
-    if (response != NULL && op->out.stale) {
-        char age[24];
-        snprintf(age, sizeof(age), "%lld", (long long)op->out.age_s);
-        rg_response_header(response, "Cache-Status", "rostergate; hit; detail=stale");
-        rg_response_header(response, "Age", age);
-    }
+    if (op->out.stale)
+        rg_response_stale(response, op->out.age_s);
     rg_request_send_take(req, same ? 304 : 200, response, RG_VARY_PLAIN, "private, no-cache");
 }
 

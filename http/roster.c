@@ -1,6 +1,5 @@
 /* GET /v1/roster: the cached read is answered from the door, on this thread, without a hop and
  * without copying the body (DESIGN section 5, Read). */
-#include <stdio.h>
 #include <string.h>
 
 #include "http/etag.h"
@@ -8,15 +7,11 @@
 
 static void add_cache_status(struct MHD_Response *response, const struct rg_view *view)
 {
-    if (!view->stale) {
+    if (view->stale)
+        rg_response_stale(response, view->age_s);
+    else
         rg_response_header(response, "Cache-Status",
                            view->hit ? "rostergate; hit" : "rostergate; fwd=miss");
-        return;
-    }
-    char age[24];
-    snprintf(age, sizeof(age), "%lld", (long long)(view->age_s > 0 ? view->age_s : 0));
-    rg_response_header(response, "Cache-Status", "rostergate; hit; detail=stale");
-    rg_response_header(response, "Age", age);
 }
 
 static void serve(struct rg_request *req, const struct rg_view *view)

@@ -152,7 +152,11 @@ def test_stale_reads_while_the_server_is_away(fake, make_gateway):
     assert (stale.status, stale.body) == (200, fresh.body)
     assert stale.header("Cache-Status") == "rostergate; hit; detail=stale"
     assert stale.header("Age").isdigit()
-    assert api.get("/v1/roster/items/romeo@example.net").status == 200
+    for path in ("/v1/roster/items/romeo@example.net", f"/v1/roster/changes?since={fresh.version}"):
+        marked = api.get(path)
+        assert marked.status == 200, path
+        assert marked.header("Cache-Status") == "rostergate; hit; detail=stale", path
+        assert marked.header("Age").isdigit() and marked.version == fresh.version, path
     assert api.get("/v1/session").json()["state"] in ("resuming", "offline")
     write = api.put_item("nurse@example.com")
     assert (write.status, write.code) == (503, "xmpp-unreachable")

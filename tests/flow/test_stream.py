@@ -208,6 +208,10 @@ def test_head_has_headers_only(fake_site, juliet):
     head, _, body = raw.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200") and b"text/event-stream" in head
     assert body == b""
+    version = api.get("/v1/roster").version
+    assert b"Rostergate-Version: " + version.encode() in head.split(b"\r\n")
+    refused = api.call("HEAD", "/v1/events", token="rg1.x")
+    assert (refused.status, refused.body) == (401, b"")
 
 
 def test_types_leaves_out_but_ids_go_on(fake_site, juliet):
