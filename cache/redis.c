@@ -43,12 +43,6 @@ void rg_redis_alive_key(struct rg_redis_args *args, const char *id)
     args->failed = args->failed || rg_buf_failed(&key);
 }
 
-bool rg_redis_is_error(const redisReply *reply, const char *word)
-{
-    return reply != NULL && reply->type == REDIS_REPLY_ERROR && reply->str != NULL &&
-           strncmp(reply->str, word, strlen(word)) == 0;
-}
-
 bool rg_redis_refused(struct rg_redis *redis, const redisReply *reply)
 {
     static const char *const words[] = {"OOM",        "READONLY",   "MISCONF",
@@ -108,8 +102,9 @@ static void queue(struct rg_record *record)
 
     if (record->busy || record->list != NULL || !wishes(record))
         return;
-    enlist(record, record->rest_until_ms > rg_loop_now_ms(redis->loop) ? &redis->resting
-                                                                       : &redis->wishing);
+    enlist(record, !record->hurry && record->rest_until_ms > rg_loop_now_ms(redis->loop)
+                       ? &redis->resting
+                       : &redis->wishing);
 }
 
 void rg_record_wish(struct rg_record *record)
@@ -120,7 +115,7 @@ void rg_record_wish(struct rg_record *record)
 
 void rg_record_hurry(struct rg_record *record)
 {
-    record->rest_until_ms = 0;
+    record->hurry = true;
     if (record->list == &record->redis->resting)
         unlist(record);
     rg_record_wish(record);
@@ -153,6 +148,7 @@ void rg_redis_next(struct rg_redis *redis)
         unlist(record);
         record->busy = true;
         record->working = true;
+        record->hurry = false;
         redis->n_working++;
     }
     rg_metric_set(redis->metrics.up, rg_redis_link_is_up(redis->link));

@@ -41,3 +41,9 @@ void rg_redis_args_fini(struct rg_redis_args *args)
     free(args->ends);
     *args = (struct rg_redis_args){.n = 0};
 }
+
+bool rg_redis_is_error(const redisReply *reply, const char *word)
+{
+    return reply != NULL && reply->type == REDIS_REPLY_ERROR && reply->str != NULL &&
+           strncmp(reply->str, word, strlen(word)) == 0;
+}

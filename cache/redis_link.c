@@ -1,15 +1,11 @@
 #include "cache/redis_link.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "cache/redis_resolve.h"
@@ -36,7 +32,6 @@ enum {
     CONNECT_MS = RG_REDIS_DEADLINE_MS, /* calls made meanwhile wait for it */
     BACKOFF_MIN_MS = 100,
     BACKOFF_MAX_MS = 5000,
-    KEEPALIVE_S = 15,
     READ_BYTES = 64 * 1024,
     READS_MAX = 16,                     /* in one turn: others want to be served too */
     REPLY_BYTES_MAX = 256 * 1024 * 1024 /* one answer that large is not to ours */
@@ -108,12 +103,6 @@ static void arm_deadline(struct rg_redis_link *link)
 static void pump(struct rg_redis_link *link);
 static bool send_call(struct rg_redis_link *link, struct call *call);
 
-static bool is_error(const redisReply *reply, const char *word)
-{
-    return reply != NULL && reply->type == REDIS_REPLY_ERROR && reply->str != NULL &&
-           strncmp(reply->str, word, strlen(word)) == 0;
-}
-
 /* Appends one command to what is to be written. */
 static bool put_command(struct rg_redis_link *link, size_t n, const char **v,
                         const size_t *lens)
@@ -169,7 +158,7 @@ static void answer(struct rg_redis_link *link, const redisReply *reply)
     }
     TAILQ_REMOVE(&link->sent, call, entry);
     link->n_sent--;
-    if (is_error(reply, "NOSCRIPT") && call->script != NULL && !call->in_full) {
+    if (rg_redis_is_error(reply, "NOSCRIPT") && call->script != NULL && !call->in_full) {
         call->in_full = true; /* flushed or restarted: it learns the script anew */
         if (send_call(link, call)) {
             arm_deadline(link);
@@ -335,6 +324,8 @@ static void hear(struct rg_redis_link *link, const redisReply *reply)
 
 static void come_up(struct rg_redis_link *link)
 {
+    if (link->out.len == 0 && link->out.data != NULL)
+        rg_wipe(link->out.data, link->out.cap); /* the password was in it */
     link->failures = 0;
     link->why[0] = '\0';
     link->state = UP;
@@ -393,10 +384,8 @@ static void read_some(struct rg_redis_link *link)
     for (int reads = 0; reads < READS_MAX && generation == link->generation; reads++) {
         ssize_t n = read(link->fd, bytes, sizeof(bytes));
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-            return;
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return; /* level-triggered: it comes again */
         if (n <= 0) {
             lose(link, n == 0 ? "closed by Redis" : strerror(errno));
             return;
@@ -441,59 +430,13 @@ static void on_event(void *arg, int events)
 
 /* ---- connecting */
 
-/* A peer that vanished without a word is noticed, on an idle connection too. */
-static void keep_alive(int fd)
-{
-    int on = 1, idle_s = KEEPALIVE_S, limit_ms = KEEPALIVE_S * 1000;
-
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &idle_s, sizeof(idle_s));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &limit_ms, sizeof(limit_ms));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-}
-
-static socklen_t fill_address(struct sockaddr_storage *out, const struct rg_redis_url *url,
-                              const char *literal)
-{
-    struct sockaddr_un *un = (struct sockaddr_un *)(void *)out;
-    struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)out;
-    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(void *)out;
-
-    memset(out, 0, sizeof(*out));
-    if (url->path[0] != '\0') {
-        un->sun_family = AF_UNIX;
-        memcpy(un->sun_path, url->path, strlen(url->path));
-        return sizeof(*un);
-    }
-    if (inet_pton(AF_INET, literal, &v4->sin_addr) == 1) {
-        v4->sin_family = AF_INET;
-        v4->sin_port = htons(url->port);
-        return sizeof(*v4);
-    }
-    (void)inet_pton(AF_INET6, literal, &v6->sin6_addr);
-    v6->sin6_family = AF_INET6;
-    v6->sin6_port = htons(url->port);
-    return sizeof(*v6);
-}
-
 static void dial(struct rg_redis_link *link, const char *literal)
 {
-    struct sockaddr_storage address;
-    socklen_t len = fill_address(&address, link->url, literal);
-
     link->reader = redisReaderCreate();
     link->reply_bytes = 0;
-    link->fd = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    link->fd = rg_redis_socket(link->url, literal);
     if (link->fd < 0 || link->reader == NULL) {
-        lose(link, "no socket");
-        return;
-    }
-    if (address.ss_family != AF_UNIX)
-        keep_alive(link->fd);
-    if (connect(link->fd, (const struct sockaddr *)&address, len) != 0 &&
-        errno != EINPROGRESS) {
-        lose(link, strerror(errno));
+        lose(link, link->fd < 0 ? strerror(errno) : "out of memory");
         return;
     }
     link->state = CONNECTING;

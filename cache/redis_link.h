@@ -66,4 +66,7 @@ const char *rg_redis_link_why(const struct rg_redis_link *link);
 bool rg_redis_link_call_take(struct rg_redis_link *link, const struct rg_redis_script *script,
                              struct rg_redis_args *args, rg_redis_reply_fn fn, void *arg);
 
+/* An error that begins with this word? (redis_args.c) */
+bool rg_redis_is_error(const redisReply *reply, const char *word);
+
 #endif

@@ -68,6 +68,7 @@ struct rg_record {
     TAILQ_ENTRY(rg_record) entry; /* in redis->wishing or redis->resting */
     struct rg_record_list *list;
     int64_t rest_until_ms;
+    bool hurry;     /* does not rest, even if what is on its way says so */
     unsigned tries; /* of one write, against a Redis that keeps moving */
 
     /* What Redis is believed to hold. */
@@ -125,7 +126,6 @@ void rg_redis_key(struct rg_redis_args *args, const char *user, const char *part
 void rg_redis_alive_key(struct rg_redis_args *args, const char *id);
 /* Redis said this error; true if it is one of not writing at all. */
 bool rg_redis_refused(struct rg_redis *redis, const redisReply *reply);
-bool rg_redis_is_error(const redisReply *reply, const char *word);
 
 /* ---- redis_load.c */
 void rg_redis_load(struct rg_store *store, const char *user, rg_store_load_fn fn, void *arg);

@@ -23,4 +23,8 @@ void rg_redis_url_fini(struct rg_redis_url *url);
 /* A literal IPv4 or IPv6 address? */
 bool rg_redis_is_literal(const char *host);
 
+/* A non-blocking socket on its way to url's path, or to the literal of its host; -1 with errno
+ * set (redis_socket.c). */
+int rg_redis_socket(const struct rg_redis_url *url, const char *literal);
+
 #endif

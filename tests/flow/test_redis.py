@@ -55,7 +55,7 @@ def test_restart_is_confirmed_by_ver_alone(fake, start, juliet, redis):
     gateway.start()
     after = api.get("/v1/roster")
     assert after.status == 200 and after.version == before.version
-    assert after.json["items"] == before.json["items"]
+    assert after.json()["items"] == before.json()["items"]
     asked = fake.gets("juliet")[gets:]
     assert asked and all(get.ver == server_ver for get in asked), [get.ver for get in asked]
     assert api.get("/v1/roster", headers={"If-None-Match": before.header("ETag")}).status == 304

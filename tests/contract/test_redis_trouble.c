@@ -1,0 +1,306 @@
+/* Redis over memory against a real redis-server: Redis in trouble, and several instances on one
+ * (DESIGN section 5). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "gateway/base/mem.h"
+#include "gateway/base/metrics.h"
+#include "tests/contract/helper_redis_store.h"
+
+/* ---- Redis in trouble */
+
+static void redis__flush__is_written_back_under_the_same_version(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_version before;
+
+    prepare(f);
+    before = head(f->account);
+    redis_do(&redis, "FLUSHALL");
+    run_until(f, written); /* the heartbeat notices */
+    redis_do(&redis, "SCRIPT FLUSH");
+    push(f, f->store, "nurse@example.net", "Nurse");
+    run_until(f, written);
+    assert_true(f->account->epoch == before.epoch);
+    assert_true(f->account->head.mark == before.at.mark);
+}
+
+static void redis__rolled_back__is_written_again(void **state)
+{
+    struct fixture *f = *state;
+
+    prepare(f);
+    redis_do(&redis, "SAVE");
+    push(f, f->store, "nurse@example.net", "Nurse");
+    push(f, f->store, "contact0@example.net", NULL);
+    run_until(f, written);
+    redis_kill(&redis);
+    redis_again(&redis);
+    redis_do(&redis, "SELECT 3");
+    run_until(f, written);
+    next_process(f, 1);
+    load_from(f, f->store);
+    assert_int_equal(f->account->roster->n, 4);
+    assert_non_null(rg_roster_find(f->account->roster, "nurse@example.net"));
+}
+
+/* An old dump under a new process: no version it gives out was ever another state's. */
+static void redis__rolled_back__names_no_version_twice(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_version lost;
+    size_t index;
+
+    prepare(f);
+    redis_do(&redis, "SAVE");
+    push(f, f->store, "nurse@example.net", "Nurse");
+    lost = head(f->account);
+    run_until(f, written);
+    let_go(f, f->store);
+    close_store(f, f->store);
+    redis_kill(&redis);
+    redis_again(&redis);
+    redis_do(&redis, "SELECT 3");
+    f->store = open_store_with(f, 1);
+    run_until(f, fine);
+    load_from(f, f->store);
+    assert_int_equal(f->account->presence, RG_ROSTER_PRESENT);
+    push(f, f->store, "other@example.net", "Other");
+    assert_true(f->account->head.seq == lost.at.seq);
+    assert_false(rg_account_since(f->account, &lost, &index));
+}
+
+static void redis__away__goes_on_and_catches_up(void **state)
+{
+    struct fixture *f = *state;
+
+    prepare(f);
+    redis_kill(&redis);
+    run_until(f, ailing);
+    push(f, f->store, "nurse@example.net", "Nurse");
+    let_go(f, f->store);
+    load_from(f, f->store); /* answered from memory */
+    assert_int_equal(f->account->roster->n, 5);
+    push(f, f->store, "tybalt@example.net", "Tybalt");
+    redis_again(&redis);
+    redis_do(&redis, "SELECT 3");
+    run_until(f, written);
+    assert_int_equal(redis_number(&redis, "HLEN " KEY "items"), 6);
+    run_until(f, fine);
+}
+
+static void redis__read_only__goes_on_and_catches_up(void **state)
+{
+    struct fixture *f = *state;
+
+    prepare(f);
+    redis_do(&redis, "REPLICAOF 127.0.0.1 1");
+    redis_do(&redis, "CONFIG SET replica-serve-stale-data yes");
+    push(f, f->store, "nurse@example.net", "Nurse");
+    run_until(f, ailing);
+    assert_false(written(f));
+    redis_do(&redis, "REPLICAOF NO ONE");
+    run_until(f, written);
+    run_until(f, fine);
+}
+
+static void redis__full__goes_on_and_catches_up(void **state)
+{
+    struct fixture *f = *state;
+
+    prepare(f);
+    redis_do(&redis, "CONFIG SET maxmemory 1");
+    push(f, f->store, "nurse@example.net", "Nurse");
+    run_until(f, ailing);
+    assert_int_equal(redis_number(&redis, "HLEN " KEY "items"), 4);
+    redis_do(&redis, "CONFIG SET maxmemory 0");
+    run_until(f, written);
+    run_until(f, fine);
+}
+
+static void redis__slow__load_is_answered_in_time(void **state)
+{
+    struct fixture *f = *state;
+    int64_t start;
+
+    prepare(f);
+    let_go(f, f->store);
+    redis_do(&redis, "CLIENT PAUSE 3000 ALL");
+    start = rg_loop_now_ms(f->loop);
+    load_from(f, f->store);
+    assert_int_equal(f->account->roster->n, 4);
+    assert_true(rg_loop_now_ms(f->loop) - start < 1500);
+    redis_kill(&redis); /* the pause would hold up the next test */
+    redis_again(&redis);
+    redis_do(&redis, "SELECT 3");
+    run_until(f, fine);
+}
+
+/* ---- several instances */
+
+static int64_t conflicts(void)
+{
+    return rg_metric_value(rg_counter("rostergate_redis_conflicts_total", "", ""));
+}
+
+static bool another_conflict(struct fixture *f)
+{
+    return conflicts() > f->conflicts;
+}
+
+static void redis__fence__a_second_writer_waits_for_the_first(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_account *mine;
+    redisReply *owner, *still;
+
+    prepare(f);
+    mine = RG_TAKE(f->account);
+    owner = redis_ask(&redis, "HGET " KEY "meta owner");
+    f->other = open_store_with(f, 1);
+    run_until(f, fine);
+    load_from(f, f->other);
+    assert_int_equal(f->account->roster->n, 4);
+    f->conflicts = conflicts();
+    push(f, f->other, "nurse@example.net", "Nurse");
+    f->store->ops->commit(f->store, mine, 0);
+    run_until(f, another_conflict); /* the second has asked; the first's version stands */
+    still = redis_ask(&redis, "HGET " KEY "meta owner");
+    assert_string_equal(still->str, owner->str);
+    assert_false(written(f));
+    freeReplyObject(still);
+    freeReplyObject(owner);
+    /* It gives the account up: the second writes what it has. */
+    f->store->ops->release_take(f->store, mine);
+    run_until(f, written);
+    let_go(f, f->other);
+}
+
+static void redis__fence__a_dead_writer_is_followed(void **state)
+{
+    struct fixture *f = *state;
+
+    prepare(f);
+    rg_account_unref(RG_TAKE(f->account));
+    kill_store(f->store);
+    f->store = open_store_with(f, 1);
+    run_until(f, fine);
+    load_from(f, f->store);
+    assert_int_equal(f->account->roster->n, 4);
+    push(f, f->store, "nurse@example.net", "Nurse");
+    run_until(f, written); /* once its heartbeat has run out */
+}
+
+static void on_news(void *arg, struct rg_account *account)
+{
+    ((struct fixture *)arg)->told_of = account;
+}
+
+static void on_ended(void *arg, bool everywhere)
+{
+    struct fixture *f = arg;
+
+    f->everywhere = everywhere;
+    f->waiting--;
+}
+
+static bool told(struct fixture *f)
+{
+    return f->told_of != NULL;
+}
+
+static struct rg_end sign_out(struct fixture *f, uint8_t id)
+{
+    struct rg_end end = {.kind = RG_END_SIGN_IN, .id = {id}};
+
+    end.at_s = rg_loop_unix_s(f->loop);
+    end.until_s = end.at_s + 3600;
+    return end;
+}
+
+static void redis__end__reaches_the_other_instance(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_end end = sign_out(f, 9);
+    struct rg_account *mine;
+    int64_t start;
+
+    prepare(f);
+    mine = RG_TAKE(f->account);
+    f->other = open_store_with(f, 1);
+    f->other->ops->watch(f->other, on_news, f);
+    run_until(f, fine);
+    load_from(f, f->other);
+    assert_int_equal(f->account->n_ends, 0);
+    assert_int_equal(rg_account_end(mine, &end, end.at_s), RG_OK);
+    start = rg_loop_now_ms(f->loop);
+    f->waiting++;
+    f->store->ops->end(f->store, mine, &end, on_ended, f);
+    run_until(f, nothing_waits);
+    assert_true(f->everywhere);
+    run_until(f, told);
+    assert_true(rg_loop_now_ms(f->loop) - start < 1000);
+    assert_ptr_equal(f->told_of, f->account);
+    assert_int_equal(f->account->n_ends, 1);
+    assert_true(redis_number(&redis, "PTTL " KEY "ends") > 3500 * 1000);
+    let_go(f, f->other);
+    f->store->ops->release_take(f->store, mine);
+}
+
+static void redis__end__outlives_the_process_and_an_absence(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_end end = sign_out(f, 9), late = sign_out(f, 10);
+
+    prepare(f);
+    assert_int_equal(rg_account_end(f->account, &end, end.at_s), RG_OK);
+    f->waiting++;
+    f->store->ops->end(f->store, f->account, &end, on_ended, f);
+    run_until(f, nothing_waits);
+    assert_true(f->everywhere);
+    redis_do(&redis, "SAVE");
+    redis_kill(&redis);
+    run_until(f, ailing);
+    assert_int_equal(rg_account_end(f->account, &late, late.at_s), RG_OK);
+    f->waiting++;
+    f->store->ops->end(f->store, f->account, &late, on_ended, f);
+    run_until(f, nothing_waits);
+    assert_false(f->everywhere); /* 202: elsewhere when it is back */
+    redis_again(&redis);
+    redis_do(&redis, "SELECT 3");
+    run_until(f, fine);
+    next_process(f, 1);
+    load_from(f, f->store);
+    assert_int_equal(f->account->n_ends, 2);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(redis__flush__is_written_back_under_the_same_version),
+        TEST(redis__rolled_back__is_written_again),
+        TEST(redis__rolled_back__names_no_version_twice),
+        TEST(redis__away__goes_on_and_catches_up),
+        TEST(redis__read_only__goes_on_and_catches_up),
+        TEST(redis__full__goes_on_and_catches_up),
+        TEST(redis__slow__load_is_answered_in_time),
+        TEST(redis__fence__a_second_writer_waits_for_the_first),
+        TEST(redis__fence__a_dead_writer_is_followed),
+        TEST(redis__end__reaches_the_other_instance),
+        TEST(redis__end__outlives_the_process_and_an_absence),
+    };
+    int failed;
+
+    redis_start(&redis);
+    failed = cmocka_run_group_tests_name("redis_trouble", tests, NULL, NULL);
+    redis_remove(&redis);
+    return failed;
+}
