@@ -366,6 +366,7 @@ static enum rg_code find_addresses(struct rg_visit *visit, struct rg_err *err)
     struct rg_served *served = visit->served;
     struct rg_address literal;
     if (rg_address_literal(&literal, served->domain.host, served->domain.port)) {
+        literal.direct_tls = served->domain.direct_tls;
         served->addresses.n = 1;
         served->addresses.v[0] = literal;
         served->addresses_until_ms = INT64_MAX;
@@ -376,7 +377,8 @@ static enum rg_code find_addresses(struct rg_visit *visit, struct rg_err *err)
     }
     if (served->lookup == NULL)
         served->lookup =
-            rg_lookup_start(visit->front->loop, &served->domain, on_looked_up, served, err);
+            rg_lookup_start(visit->front->loop, &served->domain,
+                            &visit->front->config->xmpp.dns_servers, on_looked_up, served, err);
     if (served->lookup == NULL)
         return err != NULL && err->code != RG_OK ? err->code : RG_E_UNREACHABLE;
     TAILQ_INSERT_TAIL(&served->resolving, visit, link);

@@ -12,6 +12,8 @@
 #include <arpa/nameser.h>
 #include <idna.h>
 
+#include "gateway/base/buf.h"
+#include "gateway/base/mem.h"
 #include "gateway/base/random.h"
 
 enum { RECORDS_MAX = 16, SOCKETS_MAX = 16, TRY_MS = 2000, TRIES = 2, XMPP_PORT = 5222 };
@@ -36,6 +38,7 @@ struct rg_lookup {
     struct rg_timer timer;
     struct rg_message message;
     bool posted, cancelled;
+    bool denied;       /* the domain says that it has no such server */
     unsigned srv_open; /* SRV answers still to come */
     struct rg_srv records[RECORDS_MAX];
     size_t n_records, next_record;
@@ -230,12 +233,18 @@ static void next_target(struct rg_lookup *lookup)
                      on_addresses, lookup);
 }
 
+/* "." means: not served here (RFC 2782), and that nothing else is to be tried (RFC 6120
+ * 3.2.1). */
+static bool is_nowhere(const char *target)
+{
+    return target[0] == '\0' || strcmp(target, ".") == 0;
+}
+
 static void add_record(struct rg_lookup *lookup, const char *target, uint16_t port,
                        const struct ares_srv_reply *from, bool direct_tls)
 {
-    if (lookup->n_records == RECORDS_MAX || target[0] == '\0' || strcmp(target, ".") == 0 ||
-        port == 0)
-        return; /* "." means: not served here (RFC 2782) */
+    if (lookup->n_records == RECORDS_MAX || is_nowhere(target) || port == 0)
+        return;
     struct rg_srv *record = &lookup->records[lookup->n_records];
     if ((size_t)snprintf(record->target, sizeof(record->target), "%s", target) >=
         sizeof(record->target))
@@ -254,14 +263,18 @@ static void on_srv(struct rg_lookup *lookup, int status, const unsigned char *an
     if (status == ARES_EDESTRUCTION || status == ARES_ECANCELLED)
         return;
     if (status == ARES_SUCCESS && ares_parse_srv_reply(answer, len, &records) == ARES_SUCCESS)
-        for (const struct ares_srv_reply *at = records; at != NULL; at = at->next)
+        for (const struct ares_srv_reply *at = records; at != NULL; at = at->next) {
+            lookup->denied = lookup->denied || (!direct_tls && is_nowhere(at->host));
             add_record(lookup, at->host, at->port, at, direct_tls);
+        }
     if (records != NULL)
         ares_free_data(records);
     if (--lookup->srv_open > 0)
         return;
     rg_srv_sort(lookup->records, lookup->n_records);
-    if (lookup->n_records == 0) /* RFC 6120 3.2.2 */
+    if (lookup->n_records == 0 && lookup->denied)
+        lookup->why = "the DNS says that XMPP is not served there";
+    else if (lookup->n_records == 0) /* RFC 6120 3.2.2 */
         add_record(lookup, lookup->domain.domain, XMPP_PORT, NULL, false);
     next_target(lookup);
 }
@@ -297,7 +310,8 @@ static void begin(struct rg_lookup *lookup)
 {
     char name[sizeof(lookup->domain.domain) + 24];
     if (lookup->domain.host[0] != '\0') {
-        add_record(lookup, lookup->domain.host, lookup->domain.port, NULL, false);
+        add_record(lookup, lookup->domain.host, lookup->domain.port, NULL,
+                   lookup->domain.direct_tls);
         next_target(lookup);
     } else {
         lookup->srv_open = 2;
@@ -309,15 +323,45 @@ static void begin(struct rg_lookup *lookup)
     arm(lookup);
 }
 
+/* (own) "a,b"; NULL when out of memory. */
+static char *join(const struct rg_strings *list)
+{
+    struct rg_buf buf = RG_BUF_INIT;
+    for (size_t i = 0; i < list->n; i++) {
+        rg_buf_puts(&buf, i > 0 ? "," : "");
+        rg_buf_puts(&buf, list->v[i]);
+    }
+    return rg_buf_take(&buf, NULL);
+}
+
+/* Opens the channel. What an SRV record names is never completed by the search list of
+ * resolv.conf: it would be another name. */
+static int open_channel(struct rg_lookup *lookup, const struct rg_strings *servers)
+{
+    struct ares_options options = {.timeout = TRY_MS,
+                                   .tries = TRIES,
+                                   .flags =
+                                       lookup->domain.host[0] == '\0' ? ARES_FLAG_NOSEARCH : 0,
+                                   .sock_state_cb = on_socket_state,
+                                   .sock_state_cb_data = lookup};
+    int status = ares_init_options(&lookup->channel, &options,
+                                   ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_FLAGS |
+                                       ARES_OPT_SOCK_STATE_CB);
+    if (status != ARES_SUCCESS)
+        return status;
+    lookup->channel_open = true;
+    if (servers == NULL || servers->n == 0)
+        return ARES_SUCCESS;
+    RG_CLEANUP(rg_freep) char *csv = join(servers);
+    return csv == NULL ? ARES_ENOMEM : ares_set_servers_ports_csv(lookup->channel, csv);
+}
+
 struct rg_lookup *rg_lookup_start(struct rg_loop *loop, const struct rg_domain *domain,
-                                  rg_lookup_fn fn, void *arg, struct rg_err *err)
+                                  const struct rg_strings *servers, rg_lookup_fn fn, void *arg,
+                                  struct rg_err *err)
 {
     static bool ready;
     struct rg_lookup *lookup = calloc(1, sizeof(*lookup));
-    struct ares_options options = {.timeout = TRY_MS,
-                                   .tries = TRIES,
-                                   .sock_state_cb = on_socket_state,
-                                   .sock_state_cb_data = lookup};
     if (lookup == NULL || rg_timer_init(&lookup->timer, loop, on_timer) != RG_OK) {
         free(lookup);
         rg_fail(err, RG_E_INTERNAL, "out of memory");
@@ -336,15 +380,12 @@ struct rg_lookup *rg_lookup_start(struct rg_loop *loop, const struct rg_domain *
     }
     if (!ready)
         ready = ares_library_init(ARES_LIB_INIT_ALL) == ARES_SUCCESS;
-    int status =
-        ares_init_options(&lookup->channel, &options,
-                          ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB);
+    int status = open_channel(lookup, servers);
     if (status != ARES_SUCCESS) {
         release(lookup);
         rg_fail(err, RG_E_UNREACHABLE, "name look-up: %s", ares_strerror(status));
         return NULL;
     }
-    lookup->channel_open = true;
     begin(lookup);
     return lookup;
 }

@@ -54,6 +54,50 @@ static enum rg_log_mark read_stanza(struct rg_sasl_log *log, const char *stanza)
     return RG_LOG_STANZA;
 }
 
+/* OpenSSL's X509_V_ERR_... stands at the end of the line, in parentheses. The numbers are part
+ * of its interface; its headers are not needed for them. */
+static enum rg_certificate_fault classify_certificate(const char *text)
+{
+    const char *number = strrchr(text, '(');
+    switch (number == NULL ? 0 : atoi(number + 1)) {
+    case 9: /* CERT_NOT_YET_VALID */
+        return RG_CERTIFICATE_NOT_YET;
+    case 10: /* CERT_HAS_EXPIRED */
+        return RG_CERTIFICATE_EXPIRED;
+    case 18: /* DEPTH_ZERO_SELF_SIGNED_CERT */
+        return RG_CERTIFICATE_SELF_SIGNED;
+    case 2:  /* UNABLE_TO_GET_ISSUER_CERT */
+    case 19: /* SELF_SIGNED_CERT_IN_CHAIN: a root that is not ours */
+    case 20: /* UNABLE_TO_GET_ISSUER_CERT_LOCALLY */
+    case 21: /* UNABLE_TO_VERIFY_LEAF_SIGNATURE */
+    case 27: /* CERT_UNTRUSTED */
+        return RG_CERTIFICATE_UNKNOWN_CA;
+    case 62: /* HOSTNAME_MISMATCH */
+        return RG_CERTIFICATE_WRONG_NAME;
+    default:
+        return RG_CERTIFICATE_OTHER;
+    }
+}
+
+const char *rg_certificate_fault_name(enum rg_certificate_fault fault)
+{
+    switch (fault) {
+    case RG_CERTIFICATE_EXPIRED:
+        return "expired";
+    case RG_CERTIFICATE_NOT_YET:
+        return "not-yet-valid";
+    case RG_CERTIFICATE_SELF_SIGNED:
+        return "self-signed";
+    case RG_CERTIFICATE_UNKNOWN_CA:
+        return "unknown-ca";
+    case RG_CERTIFICATE_WRONG_NAME:
+        return "wrong-name";
+    case RG_CERTIFICATE_OTHER:
+        break;
+    }
+    return "other";
+}
+
 static enum rg_log_mark read_tls(struct rg_sasl_log *log, const char *text)
 {
     if (begins(text, "proceeding with TLS", NULL) ||
@@ -67,6 +111,7 @@ static enum rg_log_mark read_tls(struct rg_sasl_log *log, const char *text)
     }
     if (begins(text, "Certificate verification FAILED", NULL)) {
         log->tls = RG_TLS_BAD_CERTIFICATE;
+        log->certificate = classify_certificate(text);
         return RG_LOG_TLS_ENDED;
     }
     if (begins(text, "Couldn't start TLS!", NULL)) {
@@ -148,7 +193,9 @@ static enum rg_code explain_tls(const struct rg_sasl_log *log, struct rg_err *er
     case RG_TLS_MISSING:
         return rg_fail(err, RG_E_UNREACHABLE, "the XMPP server offers no TLS");
     case RG_TLS_BAD_CERTIFICATE:
-        return rg_fail(err, RG_E_UNREACHABLE, "the XMPP server's certificate is not trusted");
+        return rg_fail(err, RG_E_UNREACHABLE,
+                       "the XMPP server's certificate is not trusted (%s)",
+                       rg_certificate_fault_name(log->certificate));
     case RG_TLS_FAILED:
     case RG_TLS_FINE:
         break;

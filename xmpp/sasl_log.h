@@ -24,6 +24,15 @@ enum rg_log_mark {
 };
 
 enum rg_tls_failure { RG_TLS_FINE, RG_TLS_FAILED, RG_TLS_BAD_CERTIFICATE, RG_TLS_MISSING };
+/* Why a certificate was refused. */
+enum rg_certificate_fault {
+    RG_CERTIFICATE_OTHER,
+    RG_CERTIFICATE_EXPIRED,
+    RG_CERTIFICATE_NOT_YET,
+    RG_CERTIFICATE_SELF_SIGNED,
+    RG_CERTIFICATE_UNKNOWN_CA,
+    RG_CERTIFICATE_WRONG_NAME
+};
 enum rg_sasl_failure {
     RG_SASL_FINE,
     RG_SASL_REFUSED,   /* the credentials are wrong, expired or disabled */
@@ -44,6 +53,7 @@ struct rg_sasl_log {
     bool final_features; /* those after authentication were seen */
     int connect_errno;
     enum rg_tls_failure tls;
+    enum rg_certificate_fault certificate; /* with RG_TLS_BAD_CERTIFICATE */
     enum rg_sasl_failure sasl;
 };
 
@@ -52,6 +62,9 @@ enum rg_log_mark rg_sasl_log_read(struct rg_sasl_log *log, const char *text);
 
 /* How far the sign-in got. `tls_wanted`: the stream was to be secured. */
 enum rg_stage rg_sasl_log_stage(const struct rg_sasl_log *log, bool tls_wanted);
+
+/* "expired", "wrong-name", … */
+const char *rg_certificate_fault_name(enum rg_certificate_fault fault);
 
 /* What a stream that ended before it was bound is reported as. */
 enum rg_code rg_sasl_log_explain(const struct rg_sasl_log *log, struct rg_err *err);

@@ -177,6 +177,15 @@ static enum rg_stage stage_of(const struct rg_session *session)
 
 /* ---- called by libstrophe ---- */
 
+static void note_certificate(const struct rg_session *session)
+{
+    if (session->log.tls == RG_TLS_BAD_CERTIFICATE)
+        rg_log(RG_LOG_WARN, "xmpp", "certificate-refused",
+               RG_STR("domain", session->worker->domain),
+               RG_STR("reason", rg_certificate_fault_name(session->log.certificate)),
+               RG_STR("address", session->address));
+}
+
 /* Every line of the debug log, passwords included: looked at, never kept (rule 13). */
 static void on_log(void *arg, xmpp_log_level_t level, const char *area, const char *text)
 {
@@ -188,6 +197,8 @@ static void on_log(void *arg, xmpp_log_level_t level, const char *area, const ch
         tell_handshake(session, true);
         break;
     case RG_LOG_TLS_ENDED:
+        if (session->handshaking)
+            note_certificate(session); /* once: the line may be followed by another one */
         tell_handshake(session, false);
         break;
     case RG_LOG_AUTHENTICATED:

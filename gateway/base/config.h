@@ -33,6 +33,7 @@ struct rg_config {
         int64_t workers;
         bool plaintext_loopback;
         char *ca_file; /* "": the system's roots */
+        struct rg_strings dns_servers;
         int64_t connect_timeout_ms;
         int64_t iq_timeout_ms;
         int64_t idle_timeout_ms;
@@ -84,11 +85,12 @@ void rg_config_destroy(struct rg_config *config);
  * hidden. */
 void rg_config_print(const struct rg_config *config, struct rg_buf *buf);
 
-/* One entry of xmpp.domains, "domain[=host:port]". */
+/* One entry of xmpp.domains, "domain[=host:port[+tls]]". */
 struct rg_domain {
     char domain[256]; /* prepared */
     char host[256];   /* "": look up by SRV */
     uint16_t port;    /* 0 with an empty host */
+    bool direct_tls;  /* "+tls" */
 };
 enum rg_code rg_config_domain(const char *text, struct rg_domain *out, struct rg_err *err);
 

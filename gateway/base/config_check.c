@@ -135,6 +135,22 @@ static enum rg_code check_proxy(const char *text, struct rg_err *err)
                    "must be addresses, networks (10.0.0.0/8) or \"unix\"");
 }
 
+/* "host:port", or "host:port+tls": TLS from the first byte (XEP-0368), no STARTTLS. */
+static bool parse_server(const char *text, struct rg_domain *domain)
+{
+    char plain[sizeof(domain->host) + 16];
+    size_t len = strlen(text), tail = strlen("+tls");
+
+    domain->direct_tls = len > tail && strcmp(text + len - tail, "+tls") == 0;
+    len -= domain->direct_tls ? tail : 0;
+    if (len >= sizeof(plain))
+        return false;
+    memcpy(plain, text, len);
+    plain[len] = '\0';
+    return split_host_port(plain, domain->host, sizeof(domain->host), &domain->port) &&
+           domain->port != 0;
+}
+
 enum rg_code rg_config_domain(const char *text, struct rg_domain *out, struct rg_err *err)
 {
     const char *equals = strchrnul(text, '=');
@@ -148,15 +164,15 @@ enum rg_code rg_config_domain(const char *text, struct rg_domain *out, struct rg
     if (strlen(prepared) >= sizeof(domain.domain))
         return rg_fail(err, RG_E_INVALID_ITEM, "a domain has at most 255 bytes");
     memcpy(domain.domain, prepared, strlen(prepared) + 1);
-    if (*equals == '=' &&
-        (!split_host_port(equals + 1, domain.host, sizeof(domain.host), &domain.port) ||
-         domain.port == 0))
-        return rg_fail(err, RG_E_INVALID_ITEM, "must be \"domain\" or \"domain=host:port\"");
+    if (*equals == '=' && !parse_server(equals + 1, &domain))
+        return rg_fail(err, RG_E_INVALID_ITEM,
+                       "must be \"domain\", \"domain=host:port\" or \"domain=host:port+tls\"");
     *out = domain;
     return RG_OK;
 }
 
-static enum rg_code check_domains(const struct rg_strings *list, struct rg_err *err)
+static enum rg_code check_domains(const struct rg_strings *list, bool plaintext,
+                                  struct rg_err *err)
 {
     struct rg_domain domain, other;
 
@@ -165,6 +181,9 @@ static enum rg_code check_domains(const struct rg_strings *list, struct rg_err *
 
         if (code != RG_OK)
             return code;
+        if (domain.direct_tls && plaintext)
+            return rg_fail(err, RG_E_INVALID_ITEM,
+                           "+tls and plaintext_loopback exclude each other");
         for (size_t j = 0; j < i; j++) {
             if (rg_config_domain(list->v[j], &other, err) == RG_OK &&
                 strcmp(domain.domain, other.domain) == 0)
@@ -197,6 +216,21 @@ static enum rg_code check_session(const struct rg_config *config, const char **o
     return RG_OK;
 }
 
+/* An address, or "address:port", "[v6]:port". */
+static enum rg_code check_dns_server(const char *text, struct rg_err *err)
+{
+    char host[64];
+    struct in6_addr addr;
+    uint16_t port;
+    bool bare = inet_pton(AF_INET, text, &addr) == 1 || inet_pton(AF_INET6, text, &addr) == 1;
+
+    if (bare ||
+        (split_host_port(text, host, sizeof(host), &port) && port != 0 &&
+         (inet_pton(AF_INET, host, &addr) == 1 || inet_pton(AF_INET6, host, &addr) == 1)))
+        return RG_OK;
+    return rg_fail(err, RG_E_INVALID_ITEM, "must be addresses, with or without a port");
+}
+
 static enum rg_code check_lists(const struct rg_config *config, const char **out_key,
                                 struct rg_err *err)
 {
@@ -212,8 +246,13 @@ static enum rg_code check_lists(const struct rg_config *config, const char **out
         code = check_proxy(config->server.trusted_proxies.v[i], err);
     if (code != RG_OK)
         return code;
+    *out_key = "xmpp.dns_servers";
+    for (size_t i = 0; code == RG_OK && i < config->xmpp.dns_servers.n; i++)
+        code = check_dns_server(config->xmpp.dns_servers.v[i], err);
+    if (code != RG_OK)
+        return code;
     *out_key = "xmpp.domains";
-    return check_domains(&config->xmpp.domains, err);
+    return check_domains(&config->xmpp.domains, config->xmpp.plaintext_loopback, err);
 }
 
 enum rg_code rg_config_check(const struct rg_config *config, const char **out_key,

@@ -60,7 +60,7 @@ static bool set_capabilities(uint64_t keep)
     if (syscall(SYS_capget, &head, now) != 0)
         return false;
     if ((now[0].permitted | now[1].permitted | now[0].inheritable | now[1].inheritable) == 0)
-        return true; /* and a service manager may have forbidden the call below */
+        return true;              /* and a service manager may have forbidden the call below */
     for (int i = 0; i < 2; i++) { /* only what there is can be kept */
         data[i].permitted = now[i].permitted & (uint32_t)(keep >> (32 * i));
         data[i].effective = data[i].permitted;

@@ -381,6 +381,15 @@ static void config__domain__splits(void **state)
     assert_int_equal(rg_config_domain("a.b", &domain, NULL), RG_OK);
     assert_string_equal(domain.host, "");
     assert_int_equal(domain.port, 0);
+    assert_false(domain.direct_tls);
+    assert_int_equal(rg_config_domain("a.b=[::1]:5223+tls", &domain, NULL), RG_OK);
+    assert_string_equal(domain.host, "::1");
+    assert_int_equal(domain.port, 5223);
+    assert_true(domain.direct_tls);
+    assert_int_equal(rg_config_domain("a.b", &domain, NULL), RG_OK);
+    assert_int_not_equal(rg_config_domain("a.b=+tls", &domain, NULL), RG_OK);
+    assert_int_not_equal(rg_config_domain("a.b=host+tls", &domain, NULL), RG_OK);
+    assert_int_not_equal(rg_config_domain("a.b=host:1+ssl", &domain, NULL), RG_OK);
     assert_int_not_equal(rg_config_domain("", &domain, NULL), RG_OK);
     assert_int_not_equal(rg_config_domain("a.b=", &domain, NULL), RG_OK);
     assert_int_not_equal(rg_config_domain("a.b=host", &domain, NULL), RG_OK);

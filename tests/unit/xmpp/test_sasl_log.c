@@ -102,6 +102,35 @@ static void sasl_log__explain__tls(void **state)
     assert_int_equal(rg_sasl_log_stage(&log, true), RG_STAGE_AUTH);
 }
 
+static void sasl_log__certificate__tells_why(void **state)
+{
+    static const struct {
+        const char *line, *name;
+    } rows[] = {
+        {"Certificate verification FAILED, result=certificate has expired(10)", "expired"},
+        {"Certificate verification FAILED, result=certificate is not yet valid(9)",
+         "not-yet-valid"},
+        {"Certificate verification FAILED, result=self-signed certificate(18)", "self-signed"},
+        {"Certificate verification FAILED, result=self-signed certificate in chain(19)",
+         "unknown-ca"},
+        {"Certificate verification FAILED, result=unable to get local issuer (CRL)(20)",
+         "unknown-ca"},
+        {"Certificate verification FAILED, result=unable to verify(21)", "unknown-ca"},
+        {"Certificate verification FAILED, result=hostname mismatch(62)", "wrong-name"},
+        {"Certificate verification FAILED, result=something new(999)", "other"},
+        {"Certificate verification FAILED", "other"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct rg_sasl_log log = {.connected = true};
+        struct rg_err err = RG_ERR_INIT;
+        assert_int_equal(rg_sasl_log_read(&log, rows[i].line), RG_LOG_TLS_ENDED);
+        assert_string_equal(rg_certificate_fault_name(log.certificate), rows[i].name);
+        assert_int_equal(rg_sasl_log_explain(&log, &err), RG_E_UNREACHABLE);
+        assert_non_null(strstr(err.text, rows[i].name));
+    }
+}
+
 static void sasl_log__stage__plain_where_tls_was_wanted(void **state)
 {
     (void)state;
@@ -163,6 +192,7 @@ int main(void)
         cmocka_unit_test(sasl_log__explain__last_failure_counts),
         cmocka_unit_test(sasl_log__explain__no_tcp),
         cmocka_unit_test(sasl_log__explain__tls),
+        cmocka_unit_test(sasl_log__certificate__tells_why),
         cmocka_unit_test(sasl_log__stage__plain_where_tls_was_wanted),
         cmocka_unit_test(sasl_log__read__features_of_the_last_stream),
         cmocka_unit_test(sasl_log__read__marks),
