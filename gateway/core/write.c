@@ -145,6 +145,38 @@ static bool merge_patch(struct rg_op *op, const struct rg_item *item)
     return true;
 }
 
+static size_t creations(const struct rg_op_list *list, const struct rg_roster *roster)
+{
+    size_t n = 0;
+    const struct rg_op *op;
+    TAILQ_FOREACH(op, list, link)
+    {
+        if (op->kind == RG_OP_PUT && op->stage >= SENT && op->before == NULL &&
+            (roster == NULL || rg_roster_find(roster, op->in.jid) == NULL))
+            n++;
+    }
+    return n;
+}
+
+/* Is there no place for one more item, counting those on their way? A server would take it, and
+ * a roster beyond the limit is not read any more: the account would be lost here. */
+static bool roster_is_full(const struct rg_user *user)
+{
+    const struct rg_roster *roster = rg_user_has_roster(user) ? user->account->roster : NULL;
+    size_t n = roster != NULL ? roster->n : 0;
+    n += creations(&user->in_flight, roster) + creations(&user->getters, roster) +
+         creations(&user->next_getters, roster);
+    return n >= (size_t)user->core->config->limits.items;
+}
+
+static enum rg_code refuse_growth(struct rg_op *op)
+{
+    (void)rg_fail(&op->err, RG_E_XMPP, "the roster has as many items as limits.items allows");
+    op->err.xmpp = (struct rg_xmpp_error){.condition = RG_XMPP_POLICY_VIOLATION,
+                                          .type = RG_XMPP_TYPE_CANCEL};
+    return RG_E_XMPP;
+}
+
 /* What can be said before anything is sent; RG_OK: send it. */
 static enum rg_code judge(struct rg_op *op, struct rg_item *item)
 {
@@ -157,6 +189,8 @@ static enum rg_code judge(struct rg_op *op, struct rg_item *item)
                        op->in.jid);
     if (op->kind == RG_OP_PATCH && !merge_patch(op, item))
         return rg_fail(&op->err, RG_E_INTERNAL, "out of memory");
+    if (item == NULL && roster_is_full(op->user))
+        return refuse_growth(op);
     return RG_OK;
 }
 

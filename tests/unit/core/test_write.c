@@ -383,6 +383,26 @@ static void put__too_many_a_second__is_limited(void **state)
     c_pending(s_put(&s, NURSE, "N", ""));
 }
 
+/* A roster beyond the limit would not be read any more: the server must not get that far. */
+static void put__roster_full__is_refused(void **state)
+{
+    struct scene s = s_live(state, ROMEO "|Romeo|none|");
+    s.w->config.limits.items = 2;
+    struct call *last = s_put(&s, NURSE, "Nurse", "");
+    struct call *beyond = s_put(&s, JULIET "x", "Mercutio", "");
+    c_expect(beyond, RG_E_XMPP);
+    assert_int_equal(beyond->op->err.xmpp.condition, RG_XMPP_POLICY_VIOLATION);
+    fake_push(s.session, NURSE "|Nurse|none|", "v2");
+    c_expect(s_put(&s, JULIET "x", "Mercutio", ""), RG_E_XMPP);
+    fake_result(fake_write(s.session));
+    c_expect(last, RG_OK);
+    c_expect(s_put(&s, JULIET "x", "Mercutio", ""), RG_E_XMPP);
+    c_pending(s_put(&s, ROMEO, "Montague", ""));
+    fake_push_remove(s.session, NURSE, "v3");
+    c_pending(s_put(&s, JULIET "x", "Mercutio", ""));
+    assert_int_equal(s_in_flight(s.session), 2);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, w_setup, w_teardown)
 
 int main(void)
@@ -412,6 +432,7 @@ int main(void)
         TEST(patch__unknown_item__is_not_found),
         TEST(put__own_jid__is_refused),
         TEST(put__too_many_a_second__is_limited),
+        TEST(put__roster_full__is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
