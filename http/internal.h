@@ -310,6 +310,8 @@ void rg_operations_livez_done(struct rg_request *req, struct rg_op *op);
 void rg_operations_readyz(struct rg_request *req);
 void rg_operations_readyz_done(struct rg_request *req, struct rg_op *op);
 void rg_operations_metrics(struct rg_request *req);
+void rg_operations_erase(struct rg_request *req);
+void rg_operations_erased(struct rg_request *req, struct rg_op *op);
 
 /* The stream behind *con_cls: what request.c and loop.c need of it. */
 void rg_events_completed(struct rg_events *events);

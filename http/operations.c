@@ -1,5 +1,5 @@
-/* The operations listener: /livez, /readyz, /metrics (API section 7). Its lane runs on the main
- * loop, beside the acceptor.
+/* The operations listener: /livez, /readyz, /metrics (API section 7), and DELETE /accounts/JID,
+ * which erases what is kept of an account. Its lane runs on the main loop, beside the acceptor.
  *
  * /livez posts a probe to every loop and answers when all have come back; a loop that does not
  * come round in two seconds makes it 503. One round of probes serves everybody who asks
@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gateway/base/jid.h"
 #include "gateway/base/text.h"
 #include "http/internal.h"
 
@@ -202,6 +203,50 @@ void rg_operations_metrics(struct rg_request *req)
     RG_CLEANUP(rg_buf_fini) struct rg_buf body = RG_BUF_INIT;
     rg_metrics_write(&body);
     answer(req, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
+}
+
+/* --- erasing an account ------------------------------------------------------------------- */
+
+/* No browser is wanted here: pages of this machine, or behind a name that leads to it, send
+ * Origin with every DELETE. */
+static bool is_a_browser(const struct rg_request *req)
+{
+    return rg_headers_has(&req->headers, RG_HEADER_ORIGIN) ||
+           rg_headers_has(&req->headers, RG_HEADER_SEC_FETCH_SITE);
+}
+
+void rg_operations_erase(struct rg_request *req)
+{
+    RG_CLEANUP(rg_buf_fini) struct rg_buf text = RG_BUF_INIT;
+    struct rg_err why = RG_ERR_INIT;
+    struct rg_jid jid;
+    if (is_a_browser(req)) {
+        rg_meter_reject(RG_REJECT_CSRF);
+        rg_request_fail(req, RG_E_CSRF, "not from a web page");
+        return;
+    }
+    if (!rg_percent_decode(&text, req->wild.text, req->wild.len, false) ||
+        rg_buf_failed(&text)) {
+        rg_request_fail(req, RG_E_BAD_REQUEST, "the JID in the path does not decode");
+        return;
+    }
+    if (rg_jid_prepare_bare(&jid, text.data, text.len, &why) != RG_OK || jid.local_len == 0) {
+        rg_request_fail(req, RG_E_INVALID_JID, "the path names no account");
+        return;
+    }
+    struct rg_op *op = rg_request_op(req, RG_OP_ERASE);
+    if (op == NULL)
+        return;
+    memcpy(op->claims.user, jid.text, jid.len + 1);
+    rg_request_submit_take(req, op);
+}
+
+void rg_operations_erased(struct rg_request *req, struct rg_op *op)
+{
+    if (op->err.code != RG_OK)
+        rg_request_failed(req, op);
+    else
+        rg_request_no_content(req, op->out.everywhere ? 204 : 202, NULL);
 }
 
 /* --- lifetime ----------------------------------------------------------------------------- */

@@ -66,6 +66,9 @@ const struct rg_route rg_operations_routes[] = {
      {CALL(RG_GET, rg_operations_readyz, rg_operations_readyz_done, RG_CALL_OPEN, NO_PARAMS)},
      1},
     {"/metrics", {CALL(RG_GET, rg_operations_metrics, NULL, RG_CALL_OPEN, NO_PARAMS)}, 1},
+    {"/accounts/{jid}",
+     {CALL(RG_DELETE, rg_operations_erase, rg_operations_erased, RG_CALL_OPEN, NO_PARAMS)},
+     1},
 };
 const size_t rg_operations_routes_n = RG_ARRAY_LEN(rg_operations_routes);
 

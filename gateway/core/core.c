@@ -60,11 +60,13 @@ void rg_op_fail(struct rg_op *op, const struct rg_err *err)
     rg_op_finish(op);
 }
 
-/* Is the sign-in still good? SIGN_IN has none yet; a write that has begun is not stopped. */
+/* Is the sign-in still good? SIGN_IN has none yet, ERASE needs none; a write that has begun is
+ * not stopped. */
 static bool admit(struct rg_op *op)
 {
     const struct rg_account *account = op->user->account;
-    if (op->kind == RG_OP_SIGN_IN || (op->stage != 0 && op->kind != RG_OP_CHANGES))
+    if (op->kind == RG_OP_SIGN_IN || op->kind == RG_OP_ERASE ||
+        (op->stage != 0 && op->kind != RG_OP_CHANGES))
         return true;
     enum rg_code code = rg_ends_check(account->ends, account->n_ends, &op->claims);
     if (code == RG_OK)
@@ -111,6 +113,9 @@ void rg_op_run(struct rg_op *op)
     case RG_OP_PATCH:
     case RG_OP_REMOVE:
         rg_write_run(op);
+        return;
+    case RG_OP_ERASE:
+        rg_erase_run(op);
         return;
     case RG_OP_KIND_COUNT:
         break;
@@ -242,6 +247,7 @@ struct rg_core *rg_core_create(const struct rg_config *config, struct rg_loop *l
     core->store = store;
     core->keys = keys;
     core->door = rg_door_create();
+    TAILQ_INIT(&core->waiting);
     core->throttle = rg_throttle_create();
     core->greeting = rg_event_comment("retry: 2000\n: rostergate\n\n");
     metrics_init(core);

@@ -261,6 +261,7 @@ void rg_renew_run(struct rg_op *op);
 void rg_signout_run(struct rg_op *op);
 void rg_read_run(struct rg_op *op);
 void rg_write_run(struct rg_op *op);
+void rg_erase_run(struct rg_op *op);
 /* Sends what the window and the order allow. */
 void rg_write_pump(struct rg_user *user);
 void rg_write_saw_push(struct rg_user *user, const char *jid, const struct rg_item *item);

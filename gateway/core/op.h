@@ -32,6 +32,7 @@ enum rg_op_kind {
     RG_OP_PATCH,    /* PATCH … */
     RG_OP_REMOVE,   /* DELETE … */
     RG_OP_STREAM,   /* GET /v1/events */
+    RG_OP_ERASE, /* DELETE /accounts/JID of the operations listener; no claims but the user */
     RG_OP_KIND_COUNT
 };
 

@@ -120,8 +120,13 @@ static void release_take(struct rg_store *base, struct rg_account *account)
 
 static void erase(struct rg_store *base, const char *user)
 {
-    (void)base;
-    (void)user;
+    struct rg_account *account = kept_account(self(base), user);
+    if (account == NULL)
+        return;
+    rg_account_set_not_found(account);
+    account->presence = RG_ROSTER_UNKNOWN;
+    account->head = (struct rg_stamp){.mark = account->mark};
+    account->trusted = false;
 }
 
 static void health(struct rg_store *base, struct rg_buf *buf)
