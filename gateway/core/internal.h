@@ -195,6 +195,8 @@ void rg_user_version(const struct rg_user *user, char out[RG_VERSION_SIZE]);
 /* A request with these claims was seen: it counts as use, may bring a newer token, may want
  * presence. */
 void rg_user_saw(struct rg_user *user, const struct rg_claims *claims, const char *token);
+/* (borrow) What is known of the sign-in by its newest token; NULL if nothing is. */
+const struct rg_sign_in *rg_user_sign_in(struct rg_user *user, const struct rg_claims *claims);
 /* The sign-in whose token is to open the session: the newest. NULL: none is known. */
 const struct rg_sign_in *rg_user_newest(const struct rg_user *user);
 /* Forgets the sign-ins with this id, or with this password, or all (both NULL). */

@@ -287,8 +287,12 @@ void rg_signin_run(struct rg_op *op)
 
 void rg_session_info_run(struct rg_op *op)
 {
-    const struct rg_user *user = op->user;
-    rg_pool_want(op->user);
+    struct rg_user *user = op->user;
+    rg_pool_want(user);
+    /* Presence belongs to the sign-in: a newer token of it may have said otherwise since. */
+    const struct rg_sign_in *known = rg_user_sign_in(user, &op->claims);
+    if (known != NULL)
+        op->claims.presence = known->listen ? RG_TOKEN_LISTEN : RG_TOKEN_SILENT;
     op->out.state = rg_user_state(user);
     op->out.roster_versioning = user->features.roster_versioning;
     op->out.pre_approval = user->features.pre_approval;
@@ -302,8 +306,12 @@ void rg_renew_run(struct rg_op *op)
     const struct rg_config *config = op->core->config;
     int64_t now_s = rg_core_now_s(op->core);
     int64_t last_s = op->claims.given_s + config->session.max_age_ms / 1000;
+    const struct rg_sign_in *known = rg_user_sign_in(user, &op->claims);
+    int64_t newest_s = known != NULL ? known->issued_s : op->claims.issued_s;
     *claims = op->claims;
-    claims->issued_s = now_s;
+    /* Always newer than those before, within one second too: the newest token says what is
+     * wanted. */
+    claims->issued_s = now_s > newest_s ? now_s : newest_s + 1;
     claims->expires_s = now_s + config->session.lifetime_ms / 1000;
     if (op->in.listen_set)
         claims->presence = op->in.listen ? RG_TOKEN_LISTEN : RG_TOKEN_SILENT;

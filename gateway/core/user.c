@@ -299,6 +299,11 @@ static struct rg_sign_in *add_sign_in(struct rg_user *user, const struct rg_clai
     return added;
 }
 
+const struct rg_sign_in *rg_user_sign_in(struct rg_user *user, const struct rg_claims *claims)
+{
+    return find_sign_in(user, claims->sign_in);
+}
+
 void rg_user_saw(struct rg_user *user, const struct rg_claims *claims, const char *token)
 {
     user->last_used_ms = rg_loop_now_ms(user->core->loop);

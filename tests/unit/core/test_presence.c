@@ -274,6 +274,27 @@ static void presence__overflow__is_said_again(void **state)
     assert_string_equal(last[1], "s39");
 }
 
+/* The older tokens of a sign-in stay valid, and say nothing about presence any more. */
+static void presence__renewed_in_one_second__is_what_was_said_last(void **state)
+{
+    struct world *w = *state;
+    struct call *by = listen_live(w, "");
+    struct fake_session *session = fake_last(w->up);
+    struct call *silent = c_new(w, RG_OP_RENEW, by);
+    silent->op->in.listen_set = true;
+    c_expect(c_send(silent), RG_OK);
+    assert_false(fake_call_at(session, FAKE_ANNOUNCE, 1)->available);
+    struct call *shown = c_do(w, RG_OP_SESSION, by);
+    assert_int_equal(shown->op->claims.presence, RG_TOKEN_SILENT);
+    struct call *loud = c_new(w, RG_OP_RENEW, by);
+    loud->op->in.listen_set = loud->op->in.listen = true;
+    c_expect(c_send(loud), RG_OK);
+    c_expect(c_do(w, RG_OP_SESSION, silent), RG_OK);
+    c_expect(c_do(w, RG_OP_SESSION, by), RG_OK);
+    assert_true(fake_call_at(session, FAKE_ANNOUNCE, 2)->available);
+    assert_int_equal(fake_count(session, FAKE_ANNOUNCE), 3);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, w_setup, w_teardown)
 
 int main(void)
@@ -288,6 +309,7 @@ int main(void)
         TEST(request__too_many__are_bounded),
         TEST(subscription__any_kind__is_told),
         TEST(presence__received__goes_to_listeners_only),
+        TEST(presence__renewed_in_one_second__is_what_was_said_last),
         TEST(presence__known__greets_a_new_stream),
         TEST(presence__many_contacts__greet_whole),
         TEST(presence__overflow__is_said_again),
