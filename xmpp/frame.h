@@ -42,6 +42,7 @@ enum rg_frame_type {
     RG_FRAME_BOUND,     /* roster versioning u8, pre-approval u8 */
     RG_FRAME_CLOSED,    /* code u32, stage u8, text str */
     RG_FRAME_PUSH,      /* ver str?, removed u8, then jid str or an item */
+    RG_FRAME_DOUBT,     /* empty: a push of the own server was refused */
     RG_FRAME_PRESENCE,  /* type u8, jid str, resource str?, show str?, status str?, nick str?,
                            priority + 128 u8, condition u32, error type u32, text str */
     RG_FRAME_DONE,      /* request u32, code u32, condition u32, type u32, xmpp text str,

@@ -146,6 +146,15 @@ static bool on_push(struct rg_visit *visit, struct rg_reader *reader)
     return true;
 }
 
+static bool on_doubt(struct rg_visit *visit, struct rg_reader *reader)
+{
+    if (!rg_reader_done(reader))
+        return false;
+    if (visit->state == RG_VISIT_UP && visit->handler->doubt != NULL)
+        visit->handler->doubt(visit->arg);
+    return true;
+}
+
 static bool read_error(struct rg_reader *reader, struct rg_xmpp_error *out)
 {
     size_t len;
@@ -303,6 +312,8 @@ static bool about_visit(struct rg_process *process, struct rg_visit *visit,
         return on_closed(visit, reader);
     case RG_FRAME_PUSH:
         return up && on_push(visit, reader);
+    case RG_FRAME_DOUBT:
+        return up && on_doubt(visit, reader);
     case RG_FRAME_PRESENCE:
         return up && on_presence(visit, reader);
     case RG_FRAME_DONE:

@@ -31,6 +31,17 @@ enum rg_session_state {
     RG_SESSION_DOWN
 };
 
+/* What a server sends that is refused or ignored: each has a counter and a line in the log. */
+enum rg_note {
+    RG_NOTE_PUSH_REJECTED,   /* from somebody else: ignored in silence */
+    RG_NOTE_PUSH_REFUSED,    /* without exactly one good item */
+    RG_NOTE_ANSWER_REJECTED, /* to nothing, or from the wrong sender */
+    RG_NOTE_ITEM_SKIPPED,    /* without (valid) jid, or too large to show */
+    RG_NOTE_IQ_REFUSED,      /* another request: service-unavailable */
+    RG_NOTE_IQ_IGNORED,      /* no IQ by RFC 6120 8.2.3 */
+    RG_NOTE_END
+};
+
 struct rg_session {
     TAILQ_ENTRY(rg_session) of_worker; /* all, or the dead */
     TAILQ_ENTRY(rg_session) of_ready;
@@ -63,8 +74,8 @@ struct rg_session {
     struct rg_self self;
     char name[RG_LOG_USER_SIZE]; /* in logs: the front's keyed hash of the user */
     struct rg_iq_table iqs;
-    int64_t last_note_ms; /* a rejected push or result was logged */
-    struct rg_err why;    /* what DOWN is reported as, once set */
+    int64_t noted_ms[RG_NOTE_END]; /* when such a thing was logged last; 0: never */
+    struct rg_err why;             /* what DOWN is reported as, once set */
 };
 
 struct rg_session_options {
@@ -96,7 +107,7 @@ void rg_session_not_ready(struct rg_session *session);
 /* session_iq.c, session_presence.c: what goes in and out once bound. */
 void rg_session_send_take(struct rg_session *session, xmpp_stanza_t *stanza);
 /* Counts, and logs one line unless the session did so in the last ten seconds. */
-void rg_session_note(struct rg_session *session, enum rg_count count, const char *event);
+void rg_session_note(struct rg_session *session, enum rg_note note);
 int rg_session_on_presence(xmpp_conn_t *conn, xmpp_stanza_t *stanza, void *arg);
 int rg_session_on_iq(xmpp_conn_t *conn, xmpp_stanza_t *stanza, void *arg);
 void rg_session_roster_get(struct rg_session *session, uint32_t request, const char *ver);

@@ -6,16 +6,30 @@
 
 enum { NOTE_EVERY_MS = 10000, ITEMS_PER_FRAME = 48 * 1024 };
 
-/* One line per rejected stanza, but not more than one in ten seconds per session: a hostile
- * peer must not fill the log. The counters have them all. */
-void rg_session_note(struct rg_session *session, enum rg_count count, const char *event)
+/* One line per rejected stanza, but not more than one of a kind in ten seconds per session: a
+ * hostile peer must not fill the log. The counters have them all. */
+void rg_session_note(struct rg_session *session, enum rg_note note)
 {
+    static const struct {
+        const char *event;
+        enum rg_count count;
+        enum rg_log_level level;
+    } notes[RG_NOTE_END] = {
+        [RG_NOTE_PUSH_REJECTED] = {"push-rejected", RG_COUNT_PUSH_SENDER, RG_LOG_WARN},
+        [RG_NOTE_PUSH_REFUSED] = {"push-refused", RG_COUNT_PUSH_ITEMS, RG_LOG_WARN},
+        [RG_NOTE_ANSWER_REJECTED] = {"answer-rejected", RG_COUNT_RESULT_STRANGER, RG_LOG_WARN},
+        [RG_NOTE_ITEM_SKIPPED] = {"item-skipped", RG_COUNT_ITEMS_SKIPPED, RG_LOG_WARN},
+        /* Servers ping their clients: nothing to worry an administrator with. */
+        [RG_NOTE_IQ_REFUSED] = {"iq-refused", RG_COUNT_FOREIGN_IQ, RG_LOG_DEBUG},
+        [RG_NOTE_IQ_IGNORED] = {"iq-ignored", RG_COUNT_FOREIGN_IQ, RG_LOG_WARN},
+    };
     struct rg_worker *worker = session->worker;
-    worker->counts[count]++;
-    if (session->last_note_ms != 0 && worker->now_ms - session->last_note_ms < NOTE_EVERY_MS)
+    int64_t *noted_ms = &session->noted_ms[note];
+    worker->counts[notes[note].count]++;
+    if (*noted_ms != 0 && worker->now_ms - *noted_ms < NOTE_EVERY_MS)
         return;
-    session->last_note_ms = worker->now_ms;
-    rg_log(RG_LOG_WARN, "xmpp", event, RG_STR("user", session->name),
+    *noted_ms = worker->now_ms;
+    rg_log(notes[note].level, "xmpp", notes[note].event, RG_STR("user", session->name),
            RG_STR("domain", worker->domain));
 }
 
@@ -83,7 +97,7 @@ static struct rg_frame_out *pack_item(struct rg_session *session, struct rg_fram
     }
     if (frame != NULL && frame->failed) {
         rg_frame_rewind(frame, mark);
-        rg_session_note(session, RG_COUNT_ITEMS_SKIPPED, "item-skipped");
+        rg_session_note(session, RG_NOTE_ITEM_SKIPPED);
     }
     if (frame == NULL || frame->len < ITEMS_PER_FRAME)
         return frame;
@@ -101,7 +115,7 @@ static bool send_items(struct rg_session *session, xmpp_stanza_t *query)
         if (code == RG_OK && item.remove) { /* nonsense in a result: not an item (R16) */
             item.remove = false;
         } else if (code == RG_E_INVALID_JID) {
-            rg_session_note(session, RG_COUNT_ITEMS_SKIPPED, "item-skipped"); /* R18 */
+            rg_session_note(session, RG_NOTE_ITEM_SKIPPED); /* R18 */
             continue;
         } else if (code != RG_OK) {
             rg_frame_free(frame);
@@ -164,7 +178,7 @@ static void on_answer(struct rg_session *session, xmpp_stanza_t *stanza, bool is
         return; /* to libstrophe's own bind or session request, which brought us here */
     struct rg_iq *iq = rg_iq_find(&session->iqs, id);
     if (iq == NULL || !rg_self_answers(&session->self, xmpp_stanza_get_from(stanza))) {
-        rg_session_note(session, RG_COUNT_RESULT_STRANGER, "answer-rejected"); /* R20 */
+        rg_session_note(session, RG_NOTE_ANSWER_REJECTED); /* R20 */
         return;
     }
     uint32_t request = iq->request;
@@ -195,7 +209,7 @@ static void send_push(struct rg_session *session, const struct rg_item_in *item,
         put_item(frame, item);
     if (frame != NULL &&
         frame->failed) { /* too large to show: as in a result, it is not there */
-        rg_session_note(session, RG_COUNT_ITEMS_SKIPPED, "item-skipped");
+        rg_session_note(session, RG_NOTE_ITEM_SKIPPED);
         rg_frame_rewind(frame, mark);
         rg_put_u8(frame, 1);
         rg_put_text(frame, item->jid.text, item->jid.len);
@@ -207,18 +221,21 @@ static void send_push(struct rg_session *session, const struct rg_item_in *item,
 static void on_push(struct rg_session *session, xmpp_stanza_t *stanza, xmpp_stanza_t *query)
 {
     if (!rg_self_pushes(&session->self, xmpp_stanza_get_from(stanza))) {
-        rg_session_note(session, RG_COUNT_PUSH_SENDER, "push-rejected");
+        rg_session_note(session, RG_NOTE_PUSH_REJECTED);
         return;
     }
     xmpp_stanza_t *first = rg_stanza_first_item(query);
     struct rg_item_in item;
     enum rg_code code = RG_E_INVALID_JID;
-    if (first != NULL && rg_stanza_next_item(xmpp_stanza_get_next(first)) == NULL)
+    bool one = first != NULL && rg_stanza_next_item(xmpp_stanza_get_next(first)) == NULL;
+    if (one)
         code = rg_item_in_read(&item, session->ctx, first);
     if (code == RG_E_INVALID_JID) {
-        rg_session_note(session, RG_COUNT_PUSH_ITEMS, "push-refused");
+        rg_session_note(session, RG_NOTE_PUSH_REFUSED);
         rg_session_send_take(session,
                              rg_stanza_refusal(session->ctx, stanza, "modify", "bad-request"));
+        if (!one) /* what it said of good items is not known here now (Tigase packs them) */
+            rg_worker_send_take(session->worker, frame_of(session, RG_FRAME_DOUBT));
         return;
     }
     if (code != RG_OK) { /* out of memory: a lost push would be a lie, a lost stream is not */
@@ -245,15 +262,14 @@ int rg_session_on_iq(xmpp_conn_t *conn, xmpp_stanza_t *stanza, void *arg)
     }
     bool is_set = strcmp(type, "set") == 0;
     if ((!is_set && strcmp(type, "get") != 0) || xmpp_stanza_get_id(stanza) == NULL) {
-        rg_session_note(session, RG_COUNT_FOREIGN_IQ,
-                        "iq-ignored"); /* no IQ by RFC 6120 8.2.3 */
+        rg_session_note(session, RG_NOTE_IQ_IGNORED);
         return 1;
     }
     xmpp_stanza_t *query = is_set ? rg_stanza_query(stanza) : NULL;
     if (query != NULL) {
         on_push(session, stanza, query);
     } else {
-        session->worker->counts[RG_COUNT_FOREIGN_IQ]++;
+        rg_session_note(session, RG_NOTE_IQ_REFUSED);
         rg_session_send_take(session, rg_stanza_refusal(session->ctx, stanza, "cancel",
                                                         "service-unavailable")); /* R54 */
     }

@@ -208,6 +208,7 @@ bool rg_worker_frame(struct rg_worker *worker, const struct rg_frame *frame)
     case RG_FRAME_BOUND:
     case RG_FRAME_CLOSED:
     case RG_FRAME_PUSH:
+    case RG_FRAME_DOUBT:
     case RG_FRAME_PRESENCE:
     case RG_FRAME_DONE:
     case RG_FRAME_ROSTER_BEGIN:

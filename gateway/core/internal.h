@@ -18,7 +18,8 @@ enum {
     RG_SIGN_INS_MAX = 32,       /* of one user, remembered: they matter for reconnecting only */
     RG_EARLY_PUSHES_MAX = 1000, /* pushes before the first result; more ends the session */
     RG_REREAD_S = 6 * 3600,     /* +- 50 % */
-    RG_REREAD_FULL_S = 24 * 3600
+    RG_REREAD_FULL_S = 24 * 3600,
+    RG_DOUBT_EVERY_MS = 60 * 1000 /* a server that always packs its pushes */
 };
 
 struct rg_stream {
@@ -117,6 +118,10 @@ struct rg_user {
     bool getting;
     bool sent_ver; /* the get in flight named a version */
     bool full;     /* the next get must not name one */
+    /* A push was refused (R42): until a full answer to a get sent after it, no `ver` is kept.
+     */
+    bool doubted, doubt_asked;
+    int64_t doubt_read_ms; /* when a get was last sent for it; 0: never */
     struct rg_op_list getters, next_getters;
     int64_t not_found_asked_ms;
     int64_t full_read_s; /* when the whole roster was last read */
@@ -195,8 +200,6 @@ void rg_user_version(const struct rg_user *user, char out[RG_VERSION_SIZE]);
 /* A request with these claims was seen: it counts as use, may bring a newer token, may want
  * presence. */
 void rg_user_saw(struct rg_user *user, const struct rg_claims *claims, const char *token);
-/* (borrow) What is known of the sign-in by its newest token; NULL if nothing is. */
-const struct rg_sign_in *rg_user_sign_in(struct rg_user *user, const struct rg_claims *claims);
 /* The sign-in whose token is to open the session: the newest. NULL: none is known. */
 const struct rg_sign_in *rg_user_newest(const struct rg_user *user);
 /* Forgets the sign-ins with this id, or with this password, or all (both NULL). */
@@ -231,6 +234,9 @@ void rg_pool_password_dead(struct rg_user *user, const uint8_t tag[RG_ID_BYTES])
 void rg_replica_get(struct rg_user *user);
 void rg_replica_push(struct rg_user *user, const struct rg_upstream_push *push);
 void rg_replica_drop_early(struct rg_user *user);
+/* A push was refused: what is here may lack something. Reads again, now or within a minute. */
+void rg_replica_doubt(struct rg_user *user);
+void rg_replica_settle_doubt(struct rg_user *user); /* if there is one; LIVE is new */
 /* Reads the roster again, in full or with `ver`; the op (may be NULL) is run again with
  * op->flag set once an answer has come to a get that was sent after this call. The session must
  * be live. */
@@ -263,7 +269,6 @@ void rg_renew_run(struct rg_op *op);
 void rg_signout_run(struct rg_op *op);
 void rg_read_run(struct rg_op *op);
 void rg_write_run(struct rg_op *op);
-void rg_erase_run(struct rg_op *op);
 /* Sends what the window and the order allow. */
 void rg_write_pump(struct rg_user *user);
 void rg_write_saw_push(struct rg_user *user, const char *jid, const struct rg_item *item);

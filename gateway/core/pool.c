@@ -62,6 +62,11 @@ static void on_push(void *arg, const struct rg_upstream_push *push)
     rg_replica_push(arg, push);
 }
 
+static void on_doubt(void *arg)
+{
+    rg_replica_doubt(arg);
+}
+
 static void on_presence(void *arg, const struct rg_upstream_presence *presence)
 {
     rg_presence_received(arg, presence);
@@ -145,6 +150,7 @@ static void on_closed(void *arg, const struct rg_err *why)
 static const struct rg_upstream_handler HANDLER = {
     .bound = on_bound,
     .push = on_push,
+    .doubt = on_doubt,
     .presence = on_presence,
     .closed = on_closed,
 };
@@ -246,6 +252,7 @@ void rg_pool_live(struct rg_user *user)
     rg_timer_start(&user->idle_timer, core->loop, core->config->xmpp.idle_timeout_ms);
     rg_timer_start(&user->reread_timer, core->loop,
                    (int64_t)rg_random_spread(RG_REREAD_S * 1000LL, 50));
+    rg_replica_settle_doubt(user);
     rg_pool_announce(user);
     rg_user_publish(user);
     rg_hub_state(user, user->account->presence == RG_ROSTER_NOT_FOUND ? "roster-not-found"

@@ -25,6 +25,7 @@ static void start_get(struct rg_user *user)
     if (user->given_up)
         return; /* who waits is run again when it is closed */
     user->sent_ver = false;
+    user->full = user->full || user->doubted;
     if (user->features.roster_versioning) {
         /* The `ver` of an empty roster is never sent: Prosody gives the same one to "never
          * written" and to the state after the first change (facts, libstrophe 5). */
@@ -38,6 +39,9 @@ static void start_get(struct rg_user *user)
         up->ops->roster_get(up, user->session, ver, ver_len, on_answer, user, &err);
     if (code == RG_OK) {
         user->full = false;
+        user->doubt_asked = user->doubted;
+        if (user->doubted)
+            user->doubt_read_ms = rg_loop_now_ms(user->core->loop);
         return;
     }
     user->getting = false;
@@ -71,6 +75,8 @@ void rg_replica_lost(struct rg_user *user)
 {
     user->getting = false;
     user->full = false;
+    user->doubted = user->doubt_asked =
+        false; /* no `ver` is left: the next get is a full one */
     rg_op_list_run(&user->getters);
     rg_op_list_run(&user->next_getters);
 }
@@ -138,7 +144,10 @@ static enum rg_code take_full(struct rg_user *user, const struct rg_roster_answe
         return rg_fail(err, RG_E_INTERNAL, "out of memory");
     /* A `ver` that came with no item may be the client's own echo (R14); with early pushes put
      * in, no `ver` names what is here. */
-    bool keep = user->features.roster_versioning && answer->roster->n > 0 && user->n_early == 0;
+    user->doubted = user->doubted && !user->doubt_asked;
+    user->doubt_asked = false;
+    bool keep = user->features.roster_versioning && answer->roster->n > 0 &&
+                user->n_early == 0 && !user->doubted;
     rg_replica_drop_early(user);
     rg_account_set_ver(account, keep ? answer->ver : NULL, answer->ver_len);
     user->full_read_s = rg_core_now_s(user->core);
@@ -154,6 +163,7 @@ static void take_not_found(struct rg_user *user)
     struct rg_store *store = user->core->store;
     enum rg_roster_presence before = user->account->presence;
     user->not_found_asked_ms = rg_loop_now_ms(user->core->loop);
+    user->doubted = user->doubt_asked = false; /* nothing is here that could lack something */
     rg_account_set_not_found(user->account);
     confirmed(user);
     store->ops->commit(store, user->account, before == RG_ROSTER_PRESENT ? SIZE_MAX : 0);
@@ -215,7 +225,7 @@ static void apply_push(struct rg_user *user, const char *jid, struct rg_item *it
         return;
     }
     /* Without a `ver`, or with an empty one, what is stored names another state (R48, R49). */
-    bool keep = user->features.roster_versioning && ver_len > 0;
+    bool keep = user->features.roster_versioning && ver_len > 0 && !user->doubted;
     rg_account_set_ver(account, keep ? ver : NULL, ver_len);
     confirmed(user);
     bool reset = fresh && account->presence == RG_ROSTER_PRESENT;
@@ -291,6 +301,34 @@ void rg_replica_push(struct rg_user *user, const struct rg_upstream_push *push)
         apply_push(user, push->jid, push->item, push->ver, push->ver_len);
 }
 
+/* ---- doubt */
+
+void rg_replica_settle_doubt(struct rg_user *user)
+{
+    struct rg_loop *loop = user->core->loop;
+    if (!user->doubted || user->getting || user->given_up || user->link != RG_LINK_LIVE)
+        return; /* asked again when the get under way is answered, or the session is live */
+    int64_t now_ms = rg_loop_now_ms(loop);
+    int64_t due_ms = user->doubt_read_ms + RG_DOUBT_EVERY_MS;
+    if (user->doubt_read_ms != 0 && due_ms > now_ms)
+        rg_timer_start(&user->reread_timer, loop, due_ms - now_ms);
+    else
+        rg_replica_barrier(user, NULL, true);
+}
+
+void rg_replica_doubt(struct rg_user *user)
+{
+    if (user->given_up || user->account == NULL)
+        return;
+    user->doubted = true;
+    user->doubt_asked = false; /* a get under way may have been answered before the push */
+    if (user->account->ver.known) {
+        rg_account_set_ver(user->account, NULL, 0);
+        spread(user, 0, false);
+    }
+    rg_replica_settle_doubt(user);
+}
+
 /* ---- answers */
 
 static void answer_getters(struct rg_user *user, bool ok)
@@ -336,8 +374,10 @@ static void on_answer(void *arg, const struct rg_roster_answer *answer)
         rg_pool_live(user);
         return;
     }
-    if (code == RG_OK || code == RG_E_XMPP)
-        answer_getters(user, code == RG_OK);
-    else
+    if (code != RG_OK && code != RG_E_XMPP) {
         rg_pool_abort(user); /* no answer, or nonsense: the stream is not to be trusted */
+        return;
+    }
+    answer_getters(user, code == RG_OK);
+    rg_replica_settle_doubt(user);
 }

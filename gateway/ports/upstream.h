@@ -58,6 +58,9 @@ struct rg_upstream_presence {
 struct rg_upstream_handler {
     void (*bound)(void *arg, const struct rg_upstream_features *features);
     void (*push)(void *arg, const struct rg_upstream_push *push);
+    /* (May be NULL.) A push of the own server was refused, so the roster may have moved unseen:
+     * no `ver` that was known so far, or comes with a later push, proves it whole (R42). */
+    void (*doubt)(void *arg);
     /* Only after announce(true); never from the own bare JID. */
     void (*presence)(void *arg, const struct rg_upstream_presence *presence);
     /* (borrow) why. Before bound: RG_E_UNAUTHORIZED (SASL refused the credentials),

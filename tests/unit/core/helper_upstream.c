@@ -462,6 +462,12 @@ void fake_push_remove(struct fake_session *session, const char *jid, const char 
     push_take(session, jid, NULL, ver);
 }
 
+void fake_doubt(struct fake_session *session)
+{
+    assert_true(session->bound && !session->ended);
+    session->handler->doubt(session->arg);
+}
+
 void fake_result(struct fake_call *write)
 {
     fake_error(write, RG_OK, RG_XMPP_NONE);

@@ -92,6 +92,7 @@ void fake_unchanged(struct fake_call *get);
 /* RG_E_XMPP with this condition, or another code. */
 void fake_answer_error(struct fake_call *get, enum rg_code code, enum rg_condition condition);
 void fake_push(struct fake_session *session, const char *item, const char *ver);
+void fake_doubt(struct fake_session *session); /* a push was refused */
 void fake_push_remove(struct fake_session *session, const char *jid, const char *ver);
 void fake_result(struct fake_call *write);
 void fake_error(struct fake_call *write, enum rg_code code, enum rg_condition condition);
