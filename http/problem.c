@@ -26,7 +26,8 @@ static const struct explanation EXTRA[] = {
     {"not-authorized", "Not authorised at the XMPP server",
      "The XMPP server wants other credentials for this."},
     {"policy-violation", "Against the XMPP server's policy",
-     "The XMPP server refused by its policy; with 429 only for now."},
+     "The XMPP server refused by its policy, with 429 only for now; or the roster has as many "
+     "items as this gateway allows."},
     {"recipient-unavailable", "Recipient unavailable",
      "The XMPP server cannot reach the recipient now. Try later."},
     {"redirect", "Redirected", "The XMPP server names another address for this."},
