@@ -19,7 +19,8 @@ enum {
     RG_EARLY_PUSHES_MAX = 1000, /* pushes before the first result; more ends the session */
     RG_REREAD_S = 6 * 3600,     /* +- 50 % */
     RG_REREAD_FULL_S = 24 * 3600,
-    RG_DOUBT_EVERY_MS = 60 * 1000 /* a server that always packs its pushes */
+    RG_DOUBT_EVERY_MS =
+        60 * 1000 /* a server that always packs its pushes is not asked for ever */
 };
 
 struct rg_stream {
@@ -135,7 +136,9 @@ struct rg_user {
     size_t n_requests;
 
     int64_t last_used_ms;
-    struct rg_timer retry_timer; /* WAITING: to open; LOADING, LIVE: for room for a get */
+    struct rg_timer retry_timer;       /* WAITING: to open; LOADING, LIVE: for room for a get */
+    TAILQ_ENTRY(rg_user) waiting_link; /* WAITING */
+    bool listed;
     struct rg_timer idle_timer, reread_timer;
     size_t name_len;
     char name[]; /* bare JID */
@@ -148,7 +151,8 @@ struct rg_core {
     struct rg_store *store;
     const struct rg_keys *keys;
     struct rg_door *door;
-    struct rg_user *users; /* table */
+    struct rg_user *users;         /* table */
+    TAILQ_HEAD(, rg_user) waiting; /* users whose sessions wait for a retry */
     struct rg_throttle *throttle;
     struct rg_event *greeting; /* `retry:` and a comment: makes proxies forward the head */
     bool draining;
@@ -200,6 +204,8 @@ void rg_user_version(const struct rg_user *user, char out[RG_VERSION_SIZE]);
 /* A request with these claims was seen: it counts as use, may bring a newer token, may want
  * presence. */
 void rg_user_saw(struct rg_user *user, const struct rg_claims *claims, const char *token);
+/* (borrow) What is known of the sign-in by its newest token; NULL if nothing is. */
+const struct rg_sign_in *rg_user_sign_in(struct rg_user *user, const struct rg_claims *claims);
 /* The sign-in whose token is to open the session: the newest. NULL: none is known. */
 const struct rg_sign_in *rg_user_newest(const struct rg_user *user);
 /* Forgets the sign-ins with this id, or with this password, or all (both NULL). */
@@ -269,6 +275,7 @@ void rg_renew_run(struct rg_op *op);
 void rg_signout_run(struct rg_op *op);
 void rg_read_run(struct rg_op *op);
 void rg_write_run(struct rg_op *op);
+void rg_erase_run(struct rg_op *op);
 /* Sends what the window and the order allow. */
 void rg_write_pump(struct rg_user *user);
 void rg_write_saw_push(struct rg_user *user, const char *jid, const struct rg_item *item);

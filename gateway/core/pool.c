@@ -19,6 +19,21 @@
  * refused opener only fails its own sign-in; a refused token is dead (API section 2). */
 
 enum { RETRY_MIN_MS = 50, RETRY_FIRST_MS = 900, RETRY_MAX_MS = 30 * 1000 };
+enum { CALLED_MAX = 2, CALL_SCAN_MAX = 64, CALL_SPREAD_MS = 500 };
+
+static const char *domain_of(const struct rg_user *user)
+{
+    const char *at = strchr(user->name, '@');
+    return at != NULL ? at + 1 : user->name;
+}
+
+static void stop_waiting(struct rg_user *user)
+{
+    rg_timer_stop(&user->retry_timer, user->core->loop);
+    if (user->listed)
+        TAILQ_REMOVE(&user->core->waiting, user, waiting_link);
+    user->listed = false;
+}
 
 static void schedule_retry(struct rg_user *user)
 {
@@ -27,14 +42,40 @@ static void schedule_retry(struct rg_user *user)
         delay_ms = RETRY_MIN_MS + (int64_t)rg_random_below(RETRY_FIRST_MS - RETRY_MIN_MS);
     } else {
         unsigned doublings = user->failures - 2 < 5 ? user->failures - 2 : 5;
-        delay_ms = (int64_t)rg_random_spread(1000U << doublings, 25);
-        delay_ms = delay_ms < RETRY_MAX_MS ? delay_ms : RETRY_MAX_MS;
+        int64_t whole_ms = 1000LL << doublings;
+        whole_ms = whole_ms < RETRY_MAX_MS ? whole_ms : RETRY_MAX_MS;
+        delay_ms = whole_ms / 2 + (int64_t)rg_random_below((uint64_t)whole_ms / 2);
     }
+    stop_waiting(user);
     user->link = RG_LINK_WAITING;
     rg_timer_start(&user->retry_timer, user->core->loop, delay_ms);
+    TAILQ_INSERT_TAIL(&user->core->waiting, user, waiting_link);
+    user->listed = true;
     if (!rg_timer_armed(&user->idle_timer)) /* it was never live: trying ends as well */
         rg_timer_start(&user->idle_timer, user->core->loop,
                        user->core->config->xmpp.idle_timeout_ms);
+}
+
+/* A session of the domain came up: its server is back, so nobody has to sit out a long
+ * back-off. Each success calls two that wait; they do the same, and so the calls grow with what
+ * the server bears. */
+static void call_waiting(const struct rg_user *up)
+{
+    struct rg_core *core = up->core;
+    struct rg_user *user;
+    int called = 0;
+    int seen = 0;
+    TAILQ_FOREACH(user, &core->waiting, waiting_link)
+    {
+        if (called == CALLED_MAX || seen++ == CALL_SCAN_MAX)
+            return;
+        if (strcmp(domain_of(user), domain_of(up)) != 0 ||
+            user->retry_timer.due_ms <= rg_loop_now_ms(core->loop) + CALL_SPREAD_MS)
+            continue;
+        rg_timer_start(&user->retry_timer, core->loop,
+                       (int64_t)rg_random_below(CALL_SPREAD_MS));
+        called++;
+    }
 }
 
 /* Back to waiting if somebody is still signed in, else to rest. */
@@ -167,7 +208,7 @@ static enum rg_code open_take(struct rg_user *user, struct rg_secret *password,
         return code;
     memcpy(user->tag, tag, RG_ID_BYTES);
     user->link = RG_LINK_OPENING;
-    rg_timer_stop(&user->retry_timer, user->core->loop);
+    stop_waiting(user);
     rg_user_publish(user);
     return RG_OK;
 }
@@ -234,6 +275,7 @@ static void retry(struct rg_timer *timer)
             rg_replica_get(user);
         return;
     }
+    stop_waiting(user);
     user->link = RG_LINK_DOWN;
     open_with_token(user);
     if (user->link == RG_LINK_DOWN)
@@ -252,6 +294,7 @@ void rg_pool_live(struct rg_user *user)
     rg_timer_start(&user->idle_timer, core->loop, core->config->xmpp.idle_timeout_ms);
     rg_timer_start(&user->reread_timer, core->loop,
                    (int64_t)rg_random_spread(RG_REREAD_S * 1000LL, 50));
+    call_waiting(user);
     rg_replica_settle_doubt(user);
     rg_pool_announce(user);
     rg_user_publish(user);
@@ -272,7 +315,7 @@ void rg_pool_close(struct rg_user *user)
     struct rg_upstream *up = user->core->upstream;
     switch (user->link) {
     case RG_LINK_WAITING:
-        rg_timer_stop(&user->retry_timer, user->core->loop);
+        stop_waiting(user);
         user->link = RG_LINK_DOWN;
         rg_user_publish(user);
         rg_user_run_waiting(user);
@@ -404,6 +447,7 @@ bool rg_pool_timers_init(struct rg_user *user)
 
 void rg_pool_timers_fini(struct rg_user *user)
 {
+    stop_waiting(user);
     rg_timer_fini(&user->retry_timer, user->core->loop);
     rg_timer_fini(&user->idle_timer, user->core->loop);
     rg_timer_fini(&user->reread_timer, user->core->loop);

@@ -65,13 +65,32 @@ static void session__away__backs_off_to_thirty_seconds(void **state)
     for (int i = 0; i < 12; i++) {
         fake_end(fake_last(w->up), i % 2 == 0 ? RG_E_UNREACHABLE : RG_E_TIMEOUT);
         int64_t took_ms = until_next(w, 60 * 1000);
-        assert_in_range(took_ms, base_ms * 3 / 4, base_ms * 5 / 4);
+        assert_in_range(took_ms, base_ms * 15 / 32,
+                        base_ms); /* the last step is 30 s, not 32 */
         assert_in_range(took_ms, 1, 30 * 1000);
         base_ms = base_ms * 2 < 32 * 1000 ? base_ms * 2 : 32 * 1000;
     }
     bring_up(w, "", NULL);
     fake_end(fake_last(w->up), RG_E_UNREACHABLE);
     assert_in_range(until_next(w, 2000), 1, 1000); /* it begins anew */
+}
+
+static void session__server_back__calls_those_that_wait(void **state)
+{
+    struct world *w = *state;
+    c_live(w, "", NULL);
+    (void)watch(w, w->calls);
+    for (int i = 0; i < 7; i++) {
+        fake_end(fake_last(w->up), RG_E_UNREACHABLE);
+        (void)until_next(w, 60 * 1000);
+    }
+    fake_end(fake_last(w->up), RG_E_UNREACHABLE); /* now it waits for 15 s at least */
+    struct call *other = c_send(c_sign_in(w, "romeo@example.com", "secret"));
+    struct fake_session *session = fake_last(w->up);
+    fake_bind(session);
+    fake_answer(fake_get(session), "", NULL);
+    c_expect(other, RG_OK);
+    assert_in_range(until_next(w, 2000), 0, 500);
 }
 
 static void session__away__retries_differ(void **state)
@@ -494,6 +513,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(session__cut__comes_back_within_a_second),
         TEST(session__away__backs_off_to_thirty_seconds),
+        TEST(session__server_back__calls_those_that_wait),
         TEST(session__away__retries_differ),
         TEST(session__open_refused_at_once__is_retried),
         TEST(session__credentials_refused__is_not_retried),
