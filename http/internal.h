@@ -142,7 +142,7 @@ struct rg_lane {
     size_t n_spare;
     struct rg_request_list waiting; /* suspended for the core */
     struct rg_events_list streams;
-    struct rg_gone *gone; /* finds streams whose client has left */
+    struct rg_gone *gone;     /* finds streams whose client has left */
     struct rg_tokens *tokens; /* opened ones; NULL on event lanes */
     struct rg_event *heartbeat;
     uint64_t id_state;

@@ -41,9 +41,9 @@ void rg_srv_sort(struct rg_srv *records, size_t n);
 struct rg_lookup;
 /* (borrow) addresses; NULL: nothing found, `why` says what. */
 typedef void (*rg_lookup_fn)(void *arg, const struct rg_addresses *addresses, const char *why);
-/* Looks up host (or, if it is "", the SRV records of domain, then domain:5222). (borrow) servers:
- * the name servers to ask; none: the system's. fn comes once, later, never inside this call.
- * Returns (own) until fn has come, NULL with err filled. */
+/* Looks up host (or, if it is "", the SRV records of domain, then domain:5222). (borrow)
+ * servers: the name servers to ask; none: the system's. fn comes once, later, never inside this
+ * call. Returns (own) until fn has come, NULL with err filled. */
 struct rg_lookup *rg_lookup_start(struct rg_loop *loop, const struct rg_domain *domain,
                                   const struct rg_strings *servers, rg_lookup_fn fn, void *arg,
                                   struct rg_err *err);
