@@ -33,6 +33,7 @@ static void *take(struct rg_memory *memory, size_t size, bool is_parser)
     LIST_INSERT_HEAD(&memory->blocks, block, link);
     memory->live += size;
     memory->parser_live += is_parser ? size : 0;
+    memory->n_large += !is_parser && size >= RG_TEXT_MAX;
     if (memory->live > memory->peak)
         memory->peak = memory->live;
     return block->data;
@@ -44,6 +45,7 @@ static void give(struct rg_block *block)
     LIST_REMOVE(block, link);
     memory->live -= block->size;
     memory->parser_live -= block->is_parser ? block->size : 0;
+    memory->n_large -= !block->is_parser && block->size >= RG_TEXT_MAX;
     rg_wipe(block->data, block->size);
     free(block);
 }

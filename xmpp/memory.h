@@ -17,6 +17,11 @@
 #include <strophe.h>
 #include <sys/queue.h>
 
+/* The most that one text node may hold. Asked between two calls into the library, when the
+ * copies are gone that it makes of a whole stanza: what is large then is a text that still
+ * grows, and libstrophe's time for it grows with the square of its length. */
+enum { RG_TEXT_MAX = 1024 * 1024 };
+
 struct rg_block;
 LIST_HEAD(rg_block_list, rg_block);
 
@@ -24,6 +29,7 @@ struct rg_memory {
     xmpp_mem_t hook; /* for xmpp_ctx_new; keeps pointing here, so the struct must not move */
     size_t live, peak, max;
     size_t parser_live, parser_max; /* Expat's part of live */
+    size_t n_large;                 /* live blocks of RG_TEXT_MAX and more, Expat's apart */
     struct rg_block_list blocks;    /* all of them */
 };
 
@@ -34,7 +40,8 @@ void rg_memory_fini(struct rg_memory *memory);
 
 static inline bool rg_memory_over(const struct rg_memory *memory)
 {
-    return memory->live > memory->max || memory->parser_live > memory->parser_max;
+    return memory->live > memory->max || memory->parser_live > memory->parser_max ||
+           memory->n_large > 0;
 }
 
 /* For Expat, whose functions get no user data: a block remembers whom it is charged to. */
