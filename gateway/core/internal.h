@@ -19,8 +19,7 @@ enum {
     RG_EARLY_PUSHES_MAX = 1000, /* pushes before the first result; more ends the session */
     RG_REREAD_S = 6 * 3600,     /* +- 50 % */
     RG_REREAD_FULL_S = 24 * 3600,
-    RG_DOUBT_EVERY_MS =
-        60 * 1000 /* a server that always packs its pushes is not asked for ever */
+    RG_DOUBT_EVERY_MS = 60 * 1000 /* a server that always packs its pushes */
 };
 
 struct rg_stream {

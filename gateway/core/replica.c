@@ -295,6 +295,13 @@ void rg_replica_push(struct rg_user *user, const struct rg_upstream_push *push)
      * server would call the roster unchanged, and the lost change would stay lost. */
     if (user->given_up)
         return;
+    if (push->item == NULL && strchr(push->jid, '/') != NULL) {
+        /* ejabberd 23.01 says result and pushes the removal of an item under a full JID, and
+         * keeps it, with the `ver` it had. Only the whole roster tells. */
+        user->doubt_read_ms = 0;
+        rg_replica_doubt(user);
+        return;
+    }
     if (user->link == RG_LINK_OPENING || user->link == RG_LINK_LOADING)
         keep_early(user, push); /* after the first result (R52) */
     else

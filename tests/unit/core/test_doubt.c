@@ -99,6 +99,39 @@ static void doubt__again_and_again__asks_once_a_minute(void **state)
     assert_false(session->ended);
 }
 
+/* ejabberd 23.01 pushes the removal of an item under a full JID and keeps the item. */
+static void remove__full_jid_pushed_but_kept__is_not_applied(void **state)
+{
+    struct world *w = *state;
+    struct call *by = c_live(w, ROMEO ";full@example.com/home|Full|none|", "v1");
+    struct fake_session *session = fake_last(w->up);
+    struct call *remove = c_new(w, RG_OP_REMOVE, by);
+    c_set_jid(remove, "full@example.com/home");
+    c_send(remove);
+    fake_push_remove(session, "full@example.com/home", "v1");
+    assert_int_equal(gets(w), 2);
+    expect_full_get(w);
+    fake_result(fake_write(session));
+    fake_answer(fake_get(session), ROMEO ";full@example.com/home|Full|none|", "v1");
+    c_pending(remove);
+    w_run(w, 100);
+    fake_unchanged(fake_get(session));
+    c_expect(remove, RG_E_NOT_APPLIED);
+    assert_int_equal(w_user(w, JULIET)->account->roster->n, 2);
+}
+
+static void remove__full_jid_pushed_and_gone__is_gone(void **state)
+{
+    struct world *w = *state;
+    c_live(w, ROMEO ";full@example.com/home|Full|none|", "v1");
+    for (int i = 0; i < 2; i++) { /* not once a minute: it is asked at each */
+        fake_push_remove(fake_last(w->up), "full@example.com/home", "v2");
+        expect_full_get(w);
+        fake_answer(fake_get(fake_last(w->up)), ROMEO, "v2");
+        assert_int_equal(w_user(w, JULIET)->account->roster->n, 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -107,6 +140,8 @@ int main(void)
         TEST(doubt__get_under_way__that_answer_is_too_old),
         TEST(doubt__while_loading__is_settled_once_live),
         TEST(doubt__again_and_again__asks_once_a_minute),
+        TEST(remove__full_jid_pushed_but_kept__is_not_applied),
+        TEST(remove__full_jid_pushed_and_gone__is_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
