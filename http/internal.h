@@ -141,6 +141,8 @@ struct rg_lane {
     struct rg_request *spare;
     size_t n_spare;
     struct rg_request_list waiting; /* suspended for the core */
+    size_t n_waiting;
+    size_t crowd; /* the most that waited since nobody did */
     struct rg_events_list streams;
     struct rg_gone *gone;     /* finds streams whose client has left */
     struct rg_tokens *tokens; /* opened ones; NULL on event lanes */
