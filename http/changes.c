@@ -14,7 +14,7 @@ static enum rg_code read_query(struct rg_request *req, int64_t *out_limit, int64
         return rg_fail(&req->err, RG_E_INVALID_QUERY, "since: missing");
     enum rg_code code = rg_query_int(&req->query, "limit", 1, CHANGES_MOST, &limit, &req->err);
     if (code == RG_OK)
-        code = rg_query_int(&req->query, "wait", 0, 1000000000, &wait_s, &req->err);
+        code = rg_query_int(&req->query, "wait", 0, 999999999999, &wait_s, &req->err);
     if (code != RG_OK)
         return code;
     *out_limit = limit;
