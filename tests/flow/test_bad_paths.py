@@ -175,6 +175,7 @@ NOT_BUILT = [("POST", "/v1/roster/batch", {"operations": []}),
 
 @pytest.mark.parametrize("method,path,body", NOT_BUILT, ids=[p for _, p, _ in NOT_BUILT])
 def test_what_is_not_built_says_so(person, method, path, body):
-    """Until its issue is done: 501 `not-implemented`, never a wrong answer. With the call this case goes."""
+    """Until its issue is done: 501 `not-implemented`, never a wrong answer. With the call this case goes.
+    (R62, and what tests/RULES.md calls open of other rules.)"""
     response = person.call(method, path, json_body=body)
     assert (response.status, response.code) == (501, "not-implemented"), response

@@ -212,8 +212,10 @@ def test_r82_one_contact_has_one_spelling(fake, gateway, juliet, sent, held):
 
 
 def test_r83_a_cached_roster_needs_a_token_and_ends_with_the_session(fake, make_gateway):
-    """R83: once all are signed out, and the session has closed, no account is kept in memory."""
-    gateway = make_gateway(fake, xmpp={"idle_timeout": "1s"}, cache={"ttl": "1s"})
+    """R83: signed out, it is read by nobody; after `cache.ttl`, and once no token could be alive, nothing of
+    the account is in memory."""
+    gateway = make_gateway(fake, xmpp={"idle_timeout": "1s"}, cache={"ttl": "1s"},
+                           session={"lifetime": "2s", "max_age": "2s"})
     fake.add("juliet", items=[ROMEO])
     api = gateway.sign_in("juliet@example.com")
     assert gateway.metric("rostergate_store_accounts") == 1
@@ -221,6 +223,7 @@ def test_r83_a_cached_roster_needs_a_token_and_ends_with_the_session(fake, make_
     assert api.delete("/v1/session?all=1").status == 204
     assert api.get("/v1/roster").status == 401
     wait_until(lambda: not fake.sessions_of("juliet"), 20, "the end of the session")
+    gateway.wait_metric("rostergate_store_accounts", lambda n: n == 0, timeout=20)
     assert ROMEO.jid not in gateway.log() and "Romeo" not in gateway.log()
 
 
