@@ -150,6 +150,9 @@ static void on_reload(void *arg, int signo)
         return;
     }
     rg_log(RG_LOG_INFO, "main", "keys-reloaded", RG_INT("keys", rg_keys_count(wire->keys)));
+    if (strcmp(wire->config->cache.url, "memory:") != 0)
+        rg_log(RG_LOG_WARN, "main", "store-keeps-its-keys",
+               RG_STR("why", "the marks in Redis follow at the next start"));
     if (!atomic_exchange(&wire->keys_posted, true)) {
         wire->keys_message.fn = follow_keys;
         rg_loop_post(wire->core_loop, &wire->keys_message);
