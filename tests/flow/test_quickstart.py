@@ -31,7 +31,10 @@ def start(tmp_path, release_binary):
 
     def make(*arguments, **environment):
         child = Child([SCRIPT, "--no-install", *arguments], str(tmp_path / f"log{len(children)}"),
-                      env={**os.environ, "ROSTERGATE_BUILD_DIR": build, **environment})
+                      env={**os.environ, "ROSTERGATE_BUILD_DIR": build, **environment},
+                      # As at a terminal: a shell that was started in the background hands its children an
+                      # ignored SIGINT, and bash cannot trap what was ignored from the start.
+                      preexec=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         children.append(child)
         return child
 

@@ -151,7 +151,7 @@ def test_r14_a_ver_with_no_items_may_be_our_own_echo(fake, gateway):
     fake.clear_hooks()
     [id_] = fake.change("juliet", ROMEO, ver="confirmed")
     fake.wait_acknowledged(id_)
-    assert set(api.items()) == {ROMEO.jid}
+    wait_until(lambda: set(api.items()) == {ROMEO.jid}, what="the push")
     assert next_get(fake).ver == "confirmed"
 
 
@@ -235,5 +235,6 @@ def test_r20_an_answer_to_nothing_is_dropped(fake, gateway, juliet):
         get.session.send(f"<iq type='result' id='{id_}'>{evil}</iq>")
     [id_] = fake.change("juliet", Item("barrier@example.com"))
     fake.wait_acknowledged(id_)
+    wait_until(lambda: "barrier@example.com" in juliet.items(), what="the barrier")
     assert set(juliet.items()) == {ROMEO.jid, "barrier@example.com"}
     gateway.wait_metric("rostergate_xmpp_stanzas_rejected_total", lambda n: n == 3, "result-stranger")

@@ -83,6 +83,7 @@ def test_r30_an_empty_name_of_a_server_is_no_name(fake, juliet):
     """R30: Prosody says name='' for none."""
     [id_] = fake.push_raw("juliet", "<item jid='nurse@example.com' name='' subscription='none'/>")
     fake.wait_acknowledged(id_)
+    wait_until(lambda: "nurse@example.com" in juliet.items(), what="the push")
     assert juliet.items()["nurse@example.com"] == item("nurse@example.com")
 
 
@@ -121,6 +122,7 @@ def test_r37_a_name_of_the_server_that_cannot_be_sent_back(fake, juliet):
     would have to send it back is refused before the wire, one that replaces it works."""
     [id_] = fake.push_raw("juliet", "<item jid='odd@example.com' name='a&#10;b&#9;c&#13;d'/>")
     fake.wait_acknowledged(id_)
+    wait_until(lambda: "odd@example.com" in juliet.items(), what="the push")
     assert juliet.items()["odd@example.com"]["name"] == "a\nb\tc\rd"
     path = "/v1/roster/items/odd@example.com"
     refused = juliet.patch(path, {"groups": ["g"]})
