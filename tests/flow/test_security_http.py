@@ -239,9 +239,14 @@ def test_bad_jids(fake_site, api):
     for jid in jids:
         path = "/v1/roster/items/" + "".join(
             f"%{b:02X}" for b in jid.encode("utf-8", "surrogatepass"))
-        # libmicrohttpd itself answers what does not fit in a head: 414, in its own words.
-        response = api.call("PUT", path, json_body={"name": "x"}, check=len(path) < 8000)
-        assert 400 <= response.status < 500, (jid[:80], response)
+        try:
+            # libmicrohttpd itself answers what does not fit in a head: 414, in its own words.
+            response = api.call("PUT", path, json_body={"name": "x"}, check=len(path) < 8000)
+            assert 400 <= response.status < 500, (jid[:80], response)
+        except (BrokenPipeError, ConnectionResetError):
+            # It closes at once, maybe before the body is out: a clean close is as good an answer.
+            assert len(path) >= 8000, jid[:80]
+            api.close()
         body = json.dumps({"jid": jid, "password": "x"})
         response = api.call("POST", "/v1/session", body.encode(), content_type="application/json",
                             token=None)
