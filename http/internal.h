@@ -363,8 +363,6 @@ void rg_acceptor_destroy(
 struct rg_operations;
 struct rg_operations *rg_operations_create(struct rg_http *http);
 void rg_operations_destroy(struct rg_operations *operations); /* accepts NULL */
-/* A probed lane or the core answered. */
-void rg_operations_probed(struct rg_message *message);
 
 struct rg_http {
     const struct rg_config *config;

@@ -47,7 +47,6 @@ struct rg_loop {
     bool now_stale;
     _Atomic(unsigned long) owner; /* pthread_t; 0: none */
     atomic_uint_fast64_t wakeups;
-    _Atomic(int64_t) last_turn_ms;
 };
 
 struct rg_watch {
@@ -309,7 +308,6 @@ struct rg_loop *rg_loop_create(const char *name, struct rg_err *err)
         return NULL;
     }
     loop->now_stale = true;
-    atomic_store(&loop->last_turn_ms, clock_ms());
     return loop;
 }
 
@@ -320,7 +318,6 @@ struct rg_loop *rg_loop_create_manual(int64_t start_ms)
     if (loop == NULL)
         return NULL;
     loop->now_ms = start_ms;
-    atomic_store(&loop->last_turn_ms, start_ms);
     return loop;
 }
 
@@ -413,7 +410,6 @@ void rg_loop_run(struct rg_loop *loop)
     for (;;) {
         int64_t wait;
 
-        atomic_store_explicit(&loop->last_turn_ms, rg_loop_now_ms(loop), memory_order_relaxed);
         (void)run_messages(loop);
         run_timers(loop);
         wait = longest_wait(loop);
@@ -443,7 +439,6 @@ void rg_loop_advance(struct rg_loop *loop, int64_t ms)
             run_timers(loop);
             any = true;
         }
-        atomic_store_explicit(&loop->last_turn_ms, loop->now_ms, memory_order_relaxed);
         if (any && loop->prepare != NULL)
             (void)loop->prepare(loop->prepare_arg);
         if (!any)
@@ -485,11 +480,6 @@ void rg_loop_prepare(struct rg_loop *loop, rg_prepare_fn fn, void *arg)
 uint64_t rg_loop_wakeups(const struct rg_loop *loop)
 {
     return atomic_load_explicit(&loop->wakeups, memory_order_relaxed);
-}
-
-int64_t rg_loop_last_turn_ms(const struct rg_loop *loop)
-{
-    return atomic_load_explicit(&loop->last_turn_ms, memory_order_relaxed);
 }
 
 struct event_base *rg_loop_base(struct rg_loop *loop)

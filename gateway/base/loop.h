@@ -93,9 +93,6 @@ void rg_loop_prepare(struct rg_loop *loop, rg_prepare_fn fn, void *arg);
  * any.
  */
 uint64_t rg_loop_wakeups(const struct rg_loop *loop);
-/* Last turn's monotonic time in ms, for /livez. Thread: any. A loop that waits is woken by
- * posting to it. */
-int64_t rg_loop_last_turn_ms(const struct rg_loop *loop);
 /* The libevent base, for adapters (hiredis). Thread: the loop's. */
 struct event_base *rg_loop_base(struct rg_loop *loop);
 const char *rg_loop_name(const struct rg_loop *loop);
