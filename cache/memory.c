@@ -286,14 +286,17 @@ static void memory_load(struct rg_store *store, const char *user, rg_store_load_
     rg_loop_post(m->loop, &answer->job.message);
 }
 
-static void memory_commit(struct rg_store *store, struct rg_account *account, size_t n_changes)
+static bool memory_commit(struct rg_store *store, struct rg_account *account,
+                          rg_store_kept_fn fn, void *arg)
 {
     struct memory *m = self(store);
     struct entry *entry = entry_of(account);
 
-    (void)n_changes; /* the account is the store's own object: it has them already */
+    (void)fn; /* the account is the store's own object: it has the changes already */
+    (void)arg;
     rg_budget_count(&m->budget, &entry->share, rg_loop_unix_s(m->loop));
     show_numbers(m);
+    return true;
 }
 
 static void finish_stop(struct memory *m)

@@ -52,10 +52,12 @@ bool rg_redis_refused(struct rg_redis *redis, const redisReply *reply)
     for (size_t i = 0; i < RG_ARRAY_LEN(words); i++) {
         if (!rg_redis_is_error(reply, words[i]))
             continue;
-        if (!redis->refuses)
-            rg_log(RG_LOG_WARN, "redis", "refuses-writes", RG_STR("why", words[i]));
-        redis->refuses = true;
         (void)snprintf(redis->refusal, sizeof(redis->refusal), "Redis answers %s", words[i]);
+        if (redis->refuses)
+            return true;
+        rg_log(RG_LOG_WARN, "redis", "refuses-writes", RG_STR("why", words[i]));
+        redis->refuses = true;
+        rg_redis_all_alone(redis);
         return true;
     }
     return false;
@@ -73,7 +75,8 @@ struct rg_record *rg_record_find(struct rg_redis *redis, const char *user)
 
 static bool wishes(const struct rg_record *record)
 {
-    return record->erase || record->refresh || record->write_ends || record->write;
+    return record->erase || record->refresh || record->write_ends || record->write ||
+           record->disown;
 }
 
 static void unlist(struct rg_record *record)
@@ -129,7 +132,9 @@ static bool start(struct rg_record *record)
         return rg_record_start_refresh(record);
     if (record->write_ends)
         return rg_record_start_ends(record);
-    return rg_record_start_write(record);
+    if (record->write)
+        return rg_record_start_write(record);
+    return rg_record_start_release(record);
 }
 
 void rg_redis_next(struct rg_redis *redis)
@@ -167,22 +172,22 @@ void rg_record_done(struct rg_record *record)
     rg_redis_next(redis);
 }
 
-static void release_owner(struct rg_record *record, rg_redis_reply_fn fn)
+void rg_redis_ignore(void *arg, const redisReply *reply)
+{
+    (void)arg;
+    (void)reply;
+}
+
+static void release_owner(struct rg_record *record)
 {
     struct rg_redis *redis = record->redis;
     struct rg_redis_args args = {.n = 0};
 
-    rg_redis_args_puts(&args, "1");
-    rg_redis_key(&args, record->account->user, "meta");
-    rg_redis_args_puts(&args, redis->id);
+    rg_redis_put_release(&args, record);
     record->owned = false;
-    (void)rg_redis_link_call_take(redis->link, &rg_redis_script_release, &args, fn, redis);
-}
-
-static void ignore(void *arg, const redisReply *reply)
-{
-    (void)arg; /* lost: the heartbeat's end does the same */
-    (void)reply;
+    /* Lost: the heartbeat's end does the same. */
+    (void)rg_redis_link_call_take(redis->link, &rg_redis_script_release, &args, rg_redis_ignore,
+                                  redis);
 }
 
 static void record_destroy(struct rg_record *record)
@@ -203,29 +208,17 @@ void rg_record_consider(struct rg_record *record)
     struct rg_account *account = record->account;
     bool held = account->refs > 2; /* by more than the memory store and this record */
 
-    if (held || record->busy || record->pins > 0 || !STAILQ_EMPTY(&record->waiters))
+    if (held || record->busy || record->pins > 0 || !STAILQ_EMPTY(&record->waiters) ||
+        !STAILQ_EMPTY(&record->syncs) || record->kept != NULL)
         return;
     /* Reading again can wait until somebody wants it; what was to be written cannot. */
     record->refresh = false;
+    record->disown = false; /* letting go does it */
     if (wishes(record))
         return;
     if (record->owned)
-        release_owner(record, ignore);
+        release_owner(record);
     record_destroy(record);
-}
-
-static void all_wish(struct rg_redis *redis, bool refresh)
-{
-    struct rg_record *record, *next;
-
-    HASH_ITER(hh, redis->records, record, next)
-    {
-        record->refresh = record->refresh || refresh;
-        record->write = record->write || record->account->trusted;
-        record->write_ends = record->write_ends || record->account->n_ends > 0;
-        record->again = true; /* what is on its way may have been lost with the rest */
-        rg_record_hurry(record);
-    }
 }
 
 /* ---- the heartbeat */
@@ -244,48 +237,6 @@ static void wake_rested(struct rg_redis *redis)
     rg_redis_next(redis);
 }
 
-static void on_beaten(void *arg, const redisReply *reply)
-{
-    struct rg_redis *redis = arg;
-    int64_t now_ms = rg_loop_now_ms(redis->loop);
-    bool gone;
-
-    redis->beating = false;
-    if (reply == NULL)
-        return;
-    if (reply->type == REDIS_REPLY_ERROR) {
-        (void)rg_redis_refused(redis, reply);
-        redis->beat_ok_ms = 0;
-        return;
-    }
-    if (redis->refuses)
-        rg_log(RG_LOG_INFO, "redis", "writes-again");
-    redis->refuses = false;
-    /* The last beat is not there though it cannot have run out: Redis was emptied. */
-    gone = reply->type == REDIS_REPLY_NIL && redis->beat_ok_ms != 0 &&
-           now_ms - redis->beat_ok_ms < RG_REDIS_ALIVE_MS - RG_REDIS_BEAT_MS;
-    redis->beat_ok_ms = now_ms;
-    if (!gone)
-        return;
-    rg_log(RG_LOG_WARN, "redis", "emptied");
-    all_wish(redis, false);
-}
-
-static void beat_once(struct rg_redis *redis)
-{
-    struct rg_redis_args args = {.n = 0};
-
-    if (redis->beating || redis->stopping || !rg_redis_link_is_up(redis->link))
-        return;
-    rg_redis_args_puts(&args, "SET");
-    rg_redis_alive_key(&args, redis->id);
-    rg_redis_args_puts(&args, "1");
-    rg_redis_args_puts(&args, "PX");
-    rg_redis_args_number(&args, RG_REDIS_ALIVE_MS);
-    rg_redis_args_puts(&args, "GET");
-    redis->beating = rg_redis_link_call_take(redis->link, NULL, &args, on_beaten, redis);
-}
-
 static void go_on_stopping(struct rg_redis *redis);
 
 static void on_beat(struct rg_timer *timer)
@@ -297,41 +248,8 @@ static void on_beat(struct rg_timer *timer)
         return;
     }
     rg_timer_start(timer, redis->loop, RG_REDIS_BEAT_MS);
-    beat_once(redis);
+    rg_redis_beat(redis);
     wake_rested(redis);
-}
-
-/* ---- the connections */
-
-static void on_up(void *arg)
-{
-    struct rg_redis *redis = arg;
-
-    redis->beating = false;
-    redis->beat_ok_ms = 0;
-    redis->refuses = false;
-    beat_once(redis);
-    all_wish(redis, true);
-}
-
-static void on_down(void *arg)
-{
-    struct rg_redis *redis = arg;
-
-    rg_metric_set(redis->metrics.up, 0);
-    redis->beating = false;
-}
-
-static void on_news_up(void *arg)
-{
-    struct rg_redis *redis = arg;
-    struct rg_record *record, *next;
-
-    HASH_ITER(hh, redis->records, record, next)
-    {
-        record->refresh = true; /* what was said meanwhile */
-        rg_record_hurry(record);
-    }
 }
 
 static void on_news(void *arg, const char *data, size_t len)
@@ -339,24 +257,21 @@ static void on_news(void *arg, const char *data, size_t len)
     rg_redis_news(arg, data, len);
 }
 
-static const struct rg_redis_handler calls_handler = {.up = on_up, .down = on_down};
-static const struct rg_redis_handler news_handler = {.up = on_news_up,
+static const struct rg_redis_handler calls_handler = {.up = rg_redis_up, .down = rg_redis_down};
+static const struct rg_redis_handler news_handler = {.up = rg_redis_news_up,
                                                      .message = on_news,
                                                      .channel = RG_REDIS_CHANNEL};
 
 /* ---- the store's calls */
 
-static void redis_commit(struct rg_store *store, struct rg_account *account, size_t n_changes)
+static bool redis_commit(struct rg_store *store, struct rg_account *account,
+                         rg_store_kept_fn fn, void *arg)
 {
     struct rg_redis *redis = self(store);
     struct rg_record *record = rg_record_find(redis, account->user);
 
-    redis->memory->ops->commit(redis->memory, account, n_changes);
-    if (record == NULL || !account->trusted || account->presence == RG_ROSTER_UNKNOWN)
-        return;
-    record->write = true;
-    record->again = true;
-    rg_record_wish(record);
+    (void)redis->memory->ops->commit(redis->memory, account, NULL, NULL);
+    return record == NULL || rg_record_commit(record, fn, arg);
 }
 
 static void redis_release_take(struct rg_store *store, struct rg_account *account)
@@ -386,7 +301,7 @@ static void redis_erase(struct rg_store *store, const char *user)
     rg_redis_args_puts(&args, "DEL");
     for (size_t i = 0; i < RG_ARRAY_LEN(parts); i++)
         rg_redis_key(&args, user, parts[i]);
-    (void)rg_redis_link_call_take(redis->link, NULL, &args, ignore, redis);
+    (void)rg_redis_link_call_take(redis->link, NULL, &args, rg_redis_ignore, redis);
 }
 
 static void redis_health(struct rg_store *store, struct rg_buf *buf)
@@ -408,10 +323,11 @@ static void redis_health(struct rg_store *store, struct rg_buf *buf)
     rg_buf_putc(buf, '}');
 }
 
-static void redis_watch(struct rg_store *store, rg_store_news_fn fn, void *arg)
+static void redis_watch(struct rg_store *store, const struct rg_store_watcher *watcher,
+                        void *arg)
 {
-    self(store)->on_ends = fn;
-    self(store)->on_ends_arg = arg;
+    self(store)->watcher = watcher;
+    self(store)->watcher_arg = arg;
 }
 
 /* ---- stopping: everything written, all accounts given up, then the connections */
@@ -433,11 +349,11 @@ static void release_all(struct rg_redis *redis)
     HASH_ITER(hh, redis->records, record, next)
     {
         if (record->owned)
-            release_owner(record, ignore);
+            release_owner(record);
     }
     rg_redis_args_puts(&args, "DEL");
     rg_redis_alive_key(&args, redis->id);
-    (void)rg_redis_link_call_take(redis->link, NULL, &args, ignore, redis);
+    (void)rg_redis_link_call_take(redis->link, NULL, &args, rg_redis_ignore, redis);
 }
 
 /* Looked at again in short turns: the end of what is on its way has many places. */
@@ -483,6 +399,7 @@ static void redis_destroy(struct rg_store *store)
             STAILQ_REMOVE_HEAD(&record->waiters, entry);
             free(waiter);
         }
+        rg_record_forget_syncs(record);
         record_destroy(record);
     }
     if (redis->beat.fn != NULL)
@@ -505,6 +422,8 @@ static const struct rg_store_ops ops = {
     .stop = redis_stop,
     .destroy = redis_destroy,
     .watch = redis_watch,
+    .sync = rg_redis_sync,
+    .disown = rg_redis_disown,
 };
 
 static void make_metrics(struct rg_redis *redis)
@@ -523,6 +442,11 @@ static void make_metrics(struct rg_redis *redis)
     redis->metrics.lost_races =
         rg_counter("rostergate_redis_conflicts_total",
                    "Writes that found another version or writer in Redis.", "");
+    redis->metrics.asked = rg_counter("rostergate_redis_asked_total",
+                                      "Times another instance was asked for an account.", "");
+    redis->metrics.followed =
+        rg_counter("rostergate_redis_followed_total",
+                   "Changes taken over from the journal of another instance.", "");
 }
 
 struct rg_store *rg_store_redis_create_take(const struct rg_config *config,

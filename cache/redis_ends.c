@@ -61,19 +61,6 @@ static int64_t ttl_ms(const struct rg_redis *redis, const struct rg_end *ends, s
     return (longest_s < TTL_MAX_S ? longest_s : TTL_MAX_S) * 1000;
 }
 
-/* Message: instance, mode, user. */
-static void put_message(struct rg_redis_args *args, const struct rg_redis *redis,
-                        bool passwords, const char *user)
-{
-    RG_CLEANUP(rg_buf_fini) struct rg_buf message = RG_BUF_INIT;
-
-    rg_buf_puts(&message, redis->id);
-    rg_buf_putc(&message, passwords ? 'p' : 'k');
-    rg_buf_puts(&message, user);
-    rg_redis_args_put(args, message.data, message.len);
-    args->failed = args->failed || rg_buf_failed(&message);
-}
-
 static bool send_ends(struct rg_redis *redis, const char *user, const struct rg_end *ends,
                       size_t n, bool passwords, rg_redis_reply_fn fn, void *arg)
 {
@@ -83,8 +70,7 @@ static bool send_ends(struct rg_redis *redis, const char *user, const struct rg_
     rg_redis_args_puts(&args, "1");
     rg_redis_key(&args, user, "ends");
     rg_redis_args_number(&args, ttl_ms(redis, ends, n));
-    rg_redis_args_puts(&args, RG_REDIS_CHANNEL);
-    put_message(&args, redis, passwords, user);
+    rg_redis_put_news(&args, redis, passwords ? RG_NEWS_PASSWORDS : RG_NEWS_LOOK, user);
     rg_redis_args_puts(&args, passwords ? "passwords" : "keep");
     for (size_t i = 0; i < n; i++)
         put_end(&args, &place, &ends[i]);
@@ -241,20 +227,4 @@ bool rg_record_merge_ends(struct rg_record *record, const redisReply *ends)
         moved = rg_account_end(account, &end, now_s) == RG_OK || moved;
     }
     return moved;
-}
-
-void rg_redis_news(struct rg_redis *redis, const char *data, size_t len)
-{
-    enum { HEAD = RG_REDIS_OWNER_SIZE }; /* the instance and the mode */
-    struct rg_record *record;
-
-    if (len <= HEAD || memchr(data, '\0', len) != NULL ||
-        strncmp(data, redis->id, RG_REDIS_OWNER_SIZE - 1) == 0)
-        return;
-    record = rg_record_find(redis, data + HEAD); /* hiredis ends it with a NUL */
-    if (record == NULL)
-        return;
-    record->refresh = true;
-    record->drop_passwords = record->drop_passwords || data[HEAD - 1] == 'p';
-    rg_record_hurry(record);
 }

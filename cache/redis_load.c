@@ -5,7 +5,7 @@
 #include "cache/redis_store.h"
 #include "gateway/base/log.h"
 
-enum { OWNER, AT, STATE, ENDS, ITEMS, JOURNAL, PARTS };
+enum { OWNER, AT, STATE, ENDS, ITEMS, JOURNAL, EXTENT, PARTS };
 
 static bool is_text(const redisReply *reply)
 {
@@ -23,7 +23,8 @@ static bool well_formed(const redisReply *reply)
            is_text(reply->element[OWNER]) && is_text(reply->element[AT]) &&
            is_text(reply->element[STATE]) && is_pairs(reply->element[ENDS]) &&
            is_pairs(reply->element[ITEMS]) &&
-           reply->element[JOURNAL]->type == REDIS_REPLY_ARRAY;
+           reply->element[JOURNAL]->type == REDIS_REPLY_ARRAY &&
+           is_text(reply->element[EXTENT]);
 }
 
 /* ---- what was kept */
@@ -141,21 +142,64 @@ static bool adopt(struct rg_record *record, const redisReply *reply)
     return true;
 }
 
-/* Is what Redis has to take the place of what this process still had in memory? */
-static bool wanted(const struct rg_record *record, const char *owner)
-{
-    const struct rg_account *account = record->account;
-    struct rg_version held;
-    size_t index;
+/* ---- what came after what is here */
 
-    if (account->presence == RG_ROSTER_UNKNOWN)
-        return true;
-    /* What we wrote last, or an older state of it, tells nothing new; what somebody else wrote
-     * since does. */
-    if (strcmp(owner, record->redis->id) == 0)
+/* Does the base (the account as it is) become the state's set by these changes? */
+static bool leads_to(const struct rg_record *record, const struct rg_redis_place *place,
+                     const struct rg_kept *kept, const struct rg_redis_state *state)
+{
+    struct rg_redis_digest digest = record->base.digest;
+    char version[RG_VERSION_SIZE];
+
+    rg_account_version(record->account, version);
+    if (!record->base.known || strcmp(record->base.at, version) != 0)
         return false;
-    return !rg_version_parse(&held, record->at, strlen(record->at)) ||
-           !rg_account_since(account, &held, &index);
+    for (size_t i = 0; i < kept->n_changes; i++) {
+        const struct rg_change *change = kept->changes[i];
+        const struct rg_item *before = rg_roster_find(record->account->roster, change->jid);
+
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(kept->changes[k]->jid, change->jid) == 0)
+                before = kept->changes[k]->item;
+        if (before != NULL)
+            rg_redis_digest_remove(&digest, place, 0, before);
+        if (change->item != NULL)
+            rg_redis_digest_add(&digest, place, 0, change->item);
+    }
+    return digest.low == state->digest.low && digest.high == state->digest.high;
+}
+
+/* Appends what another instance has written since, if it fits; else all of it is to be read. */
+static bool follow(struct rg_record *record, const redisReply *reply)
+{
+    struct rg_account *account = record->account;
+    struct rg_redis_place place = {
+        .mac = record->redis->mac, .user = account->user, .epoch = account->epoch};
+    RG_CLEANUP(rg_kept_fini) struct rg_kept kept = {.epoch = 0};
+    const redisReply *sealed = reply->element[STATE];
+    struct rg_redis_state state;
+    char at[RG_VERSION_SIZE];
+    size_t key;
+
+    if (!rg_redis_get_state(&state, &place, &key, sealed->str, (size_t)sealed->len) || key != 0)
+        return false;
+    rg_version_format(at, state.epoch, state.head);
+    kept.head = state.head;
+    if (strcmp(at, record->at) != 0 || state.epoch != account->epoch ||
+        state.presence != RG_ROSTER_PRESENT ||
+        !read_journal(&kept, &place, reply->element[JOURNAL]) ||
+        !leads_to(record, &place, &kept, &state) ||
+        !rg_account_follow(account, kept.changes, kept.n_changes,
+                           rg_loop_unix_s(record->redis->loop)))
+        return false;
+    account->confirmed_s = state.confirmed_s;
+    rg_account_set_ver(account, state.ver_known ? state.ver : NULL, state.ver_len);
+    rg_redis_base_fini(&record->base);
+    record->base = (struct rg_redis_base){
+        .roster = rg_roster_ref(account->roster), .digest = state.digest, .known = true};
+    memcpy(record->base.at, at, sizeof(at));
+    rg_metric_add(record->redis->metrics.followed, (int64_t)kept.n_changes);
+    return true;
 }
 
 /* ---- replies */
@@ -167,34 +211,70 @@ static void note_place(struct rg_record *record, const redisReply *owner, const 
         (size_t)owner->len >= sizeof(record->owner) ||
         strlen(owner->str) != (size_t)owner->len) {
         record->erase = true; /* none of our writing */
+        record->owner[0] = '\0';
         return;
     }
     memcpy(record->at, at->str, (size_t)at->len + 1);
-    record->owned = strcmp(owner->str, record->redis->id) == 0;
-    if (record->base.known && strcmp(record->base.at, record->at) != 0)
-        rg_redis_base_fini(&record->base);
+    memcpy(record->owner, owner->str, (size_t)owner->len + 1);
+}
+
+/* Is what Redis has to take the place of what is here? An older state of it tells nothing new:
+ * Redis was rolled back, or a write is on its way. */
+static bool is_news(const struct rg_record *record)
+{
+    const struct rg_account *account = record->account;
+    struct rg_version kept;
+    size_t index;
+
+    if (account->trusted || record->erase || record->at[0] == '\0')
+        return false;
+    if (account->presence == RG_ROSTER_UNKNOWN ||
+        !rg_version_parse(&kept, record->at, strlen(record->at)))
+        return true;
+    if (kept.epoch == account->epoch && kept.at.mark == account->head.mark)
+        return kept.at.seq > account->head.seq;
+    return !rg_account_since(account, &kept, &index);
+}
+
+/* Takes over what Redis has, or finds that nobody can. */
+static void take_content(struct rg_record *record, const redisReply *reply)
+{
+    if (strcmp(reply->element[EXTENT]->str, "tail") == 0) {
+        record->whole = !follow(record, reply);
+        record->moved = record->moved || !record->whole;
+        return;
+    }
+    record->whole = false;
+    record->lame = !adopt(record, reply);
+    if (!record->lame) {
+        record->moved = true;
+        return;
+    }
+    rg_metric_add(record->redis->metrics.damaged, 1);
+    rg_log(RG_LOG_WARN, "redis", "not-believed");
 }
 
 static void take(struct rg_record *record, const redisReply *reply)
 {
     struct rg_redis *redis = record->redis;
     struct rg_account *account = record->account;
-    bool news = rg_record_merge_ends(record, reply->element[ENDS]);
+    bool ends = rg_record_merge_ends(record, reply->element[ENDS]);
     char version[RG_VERSION_SIZE];
 
-    note_place(record, reply->element[OWNER], reply->element[AT]);
+    rg_record_settle_role(record);
     rg_account_version(account, version);
-    if (!record->loaded && !record->erase && record->at[0] != '\0' &&
-        strcmp(record->at, version) != 0 && wanted(record, reply->element[OWNER]->str) &&
-        !adopt(record, reply)) {
-        rg_metric_add(redis->metrics.damaged, 1);
-        rg_log(RG_LOG_WARN, "redis", "not-believed");
-    }
+    record->lame = false;
+    if (strcmp(record->at, version) != 0 && is_news(record))
+        take_content(record, reply);
+    if (record->lame)
+        rg_record_settle_role(record);
+    if (record->base.known && strcmp(record->base.at, record->at) != 0)
+        rg_redis_base_fini(&record->base);
     rg_account_version(account, version);
     if (account->trusted && strcmp(record->at, version) != 0)
         record->write = true;
-    if (news && record->loaded && redis->on_ends != NULL)
-        redis->on_ends(redis->on_ends_arg, account);
+    if (ends && record->loaded && redis->watcher != NULL)
+        redis->watcher->ended(redis->watcher_arg, account);
 }
 
 static void deliver(struct rg_record *record)
@@ -202,7 +282,9 @@ static void deliver(struct rg_record *record)
     struct rg_redis_waiter *waiter;
 
     record->loaded = true;
-    record->redis->memory->ops->commit(record->redis->memory, record->account, 0);
+    record->moved = false; /* whoever loads looks at all of it */
+    (void)record->redis->memory->ops->commit(record->redis->memory, record->account, NULL,
+                                             NULL);
     while ((waiter = STAILQ_FIRST(&record->waiters)) != NULL) {
         STAILQ_REMOVE_HEAD(&record->waiters, entry);
         waiter->fn(waiter->arg, record->redis->stopping ? NULL : record->account);
@@ -216,25 +298,35 @@ static void not_read(struct rg_record *record, const redisReply *reply)
 
     rg_metric_add(redis->metrics.errors, 1);
     record->refresh = true;
+    record->claim = record->claim || record->account->trusted;
     if (rg_redis_is_error(reply, "WRONGTYPE"))
         record->erase = true; /* somebody put something else there */
-    else if (reply != NULL)
+    else if (reply != NULL && !rg_redis_refused(redis, reply))
         rg_record_rest(record, RG_REDIS_ALIVE_MS);
+    rg_record_alone(record);
 }
 
 static void on_loaded(void *arg, const redisReply *reply)
 {
     struct rg_record *record = arg;
+    bool good = reply != NULL && well_formed(reply), busy = false;
 
     record->pins++;
-    if (reply != NULL && well_formed(reply))
-        take(record, reply);
-    else
+    if (good)
+        note_place(record, reply->element[OWNER], reply->element[AT]);
+    if (!good)
         not_read(record, reply);
+    else if (rg_record_owner_asked_after(record))
+        busy = true;
+    else
+        take(record, reply);
     if (!record->loaded)
         deliver(record);
+    if (good && !busy)
+        rg_record_share_loaded(record);
     record->pins--;
-    rg_record_done(record);
+    if (!busy)
+        rg_record_done(record);
 }
 
 static bool ask(struct rg_record *record)
@@ -246,23 +338,32 @@ static bool ask(struct rg_record *record)
 
     if (record->account->presence != RG_ROSTER_UNKNOWN)
         rg_account_version(record->account, version);
+    record->claiming = !record->yields && rg_record_wants_claim(record);
     rg_redis_args_puts(&args, "4");
     rg_redis_key(&args, user, "meta");
     rg_redis_key(&args, user, "items");
     rg_redis_key(&args, user, "journal");
     rg_redis_key(&args, user, "ends");
     rg_redis_args_puts(&args, version);
+    rg_redis_args_puts(&args, record->whole || !record->base.known ? "whole" : "tail");
+    rg_redis_args_puts(&args, record->claiming ? redis->id : "");
+    rg_redis_args_puts(&args, record->dead);
+    rg_redis_args_number(&args, redis->ttl_ms);
+    rg_redis_put_news(&args, redis, RG_NEWS_LOOK, user);
     return rg_redis_link_call_take(redis->link, &rg_redis_script_load, &args, on_loaded,
                                    record);
 }
 
 bool rg_record_start_refresh(struct rg_record *record)
 {
+    if (!ask(record))
+        return false;
     record->refresh = false;
-    if (ask(record))
-        return true;
-    record->refresh = true;
-    return false;
+    record->claim = false;
+    record->yields = false;
+    record->dead[0] = '\0';
+    STAILQ_CONCAT(&record->looking, &record->syncs);
+    return true;
 }
 
 /* ---- the store's call */
@@ -274,6 +375,8 @@ static struct rg_record *record_create(struct rg_redis *redis, struct rg_account
     if (record == NULL)
         return NULL;
     STAILQ_INIT(&record->waiters);
+    STAILQ_INIT(&record->syncs);
+    STAILQ_INIT(&record->looking);
     record->redis = redis;
     record->account = account;
     HASH_ADD_KEYPTR(hh, redis->records, account->user, strlen(account->user), record);
@@ -284,6 +387,8 @@ static struct rg_record *record_create(struct rg_redis *redis, struct rg_account
     rg_account_ref(account);
     /* Nobody followed the server while nobody held it. */
     account->trusted = false;
+    account->role = RG_ROLE_FOLLOWER;
+    account->unled = true;
     return record;
 }
 
@@ -331,6 +436,7 @@ static void on_memory(void *arg, struct rg_account *account)
     record->busy = ask(record);
     if (record->busy)
         return;
+    account->role = RG_ROLE_ALONE;
     record->refresh = true; /* its ends, when Redis is back */
     consider_later(record);
     deliver(record);

@@ -7,10 +7,14 @@
  * account as it is now, so that a Redis that was away costs one script for each account,
  * however much has changed.
  *
- *   load ----> refresh?  ends?  write? ----> nothing left and not held: let go, owner cleared
+ *   load --> erase?  refresh?  ends?  write?  disown? --> nothing left and not held: let go
  *
  * What Redis holds is never believed to be what it was: each write names the version that it
- * expects, and the answer to a wrong one brings the right one. */
+ * expects, and the answer to a wrong one brings the right one.
+ *
+ * Whose account it is (account->role) follows from what Redis answers, and is ALONE whenever it
+ * does not. An account that this process's session stands behind (`trusted`) is claimed and
+ * written; any other one takes over what Redis has. */
 #ifndef CACHE_REDIS_STORE_H
 #define CACHE_REDIS_STORE_H
 
@@ -27,11 +31,19 @@
 
 enum {
     RG_REDIS_OWNER_SIZE = 33, /* 128 bits in hex and a NUL */
+    RG_REDIS_RUN_SIZE = 65,
     RG_REDIS_BEAT_MS = 1000,
     RG_REDIS_ALIVE_MS = 5000,
     RG_REDIS_WORKING_MAX = 8 /* records being written at a time; loads come on top */
 };
-#define RG_REDIS_CHANNEL "rg:ends"
+#define RG_REDIS_CHANNEL "rg:news"
+/* What a message of the channel says of an account: its last letter but the user. */
+enum rg_redis_news {
+    RG_NEWS_LOOK = 'k',      /* something of it is new */
+    RG_NEWS_PASSWORDS = 'p', /* and ends of passwords that are not kept are over */
+    RG_NEWS_FREE = 'r',      /* its owner has given it up */
+    RG_NEWS_ASK = 'a'        /* its owner may give it up: the sender would like to have it */
+};
 
 struct rg_redis_waiter {
     rg_store_load_fn fn;
@@ -40,6 +52,17 @@ struct rg_redis_waiter {
     STAILQ_ENTRY(rg_redis_waiter) entry;
 };
 STAILQ_HEAD(rg_redis_waiters, rg_redis_waiter);
+
+/* A caller of store.sync. */
+struct rg_redis_sync {
+    struct rg_message message; /* answers it when there is no Redis to ask */
+    enum rg_sync how;
+    rg_store_sync_fn fn;
+    void *arg;
+    int64_t until_ms; /* TAKE: gives up */
+    STAILQ_ENTRY(rg_redis_sync) entry;
+};
+STAILQ_HEAD(rg_redis_syncs, rg_redis_sync);
 
 /* A version of the account's roster that Redis holds or may hold. */
 struct rg_redis_base {
@@ -61,10 +84,12 @@ struct rg_record {
     unsigned pins; /* callbacks under way that will look at it again */
 
     /* Wishes. */
-    bool refresh;            /* see what Redis has of the ends and of the version */
+    bool refresh;            /* see what Redis has of it */
+    bool claim;              /* with refresh: and own it, if nobody alive does */
     bool drop_passwords;     /* with refresh: ends of passwords that Redis has not are over */
     bool write_ends, revive; /* revive: and no others of passwords */
     bool write, erase;
+    bool disown;                  /* once nothing is to be written */
     TAILQ_ENTRY(rg_record) entry; /* in redis->wishing or redis->resting */
     struct rg_record_list *list;
     int64_t rest_until_ms;
@@ -73,11 +98,25 @@ struct rg_record {
 
     /* What Redis is believed to hold. */
     char at[RG_VERSION_SIZE];        /* "": nothing */
-    char owner[RG_REDIS_OWNER_SIZE]; /* whom this process may follow as writer */
+    char owner[RG_REDIS_OWNER_SIZE]; /* whom meta names, as far as known; "": nobody */
+    char dead[RG_REDIS_OWNER_SIZE];  /* an owner without heartbeat: may be followed, once */
     struct rg_redis_base base;       /* the content of `at`, if known */
     struct rg_redis_base sent;       /* what the last write would make of it */
     bool again;                      /* the account moved while it was on its way */
-    bool owned;                      /* meta names this process, as far as known */
+
+    bool owned; /* meta names this process, as far as known */
+
+    /* How the account is shared (redis_share.c). */
+    struct rg_redis_syncs syncs;   /* answered by a load that is sent from now on */
+    struct rg_redis_syncs looking; /* by the load under way */
+    bool claiming;                 /* the load under way claims */
+    bool yields;                   /* the owner is alive: the next load does not claim */
+    bool whole;                    /* the next load is to bring everything */
+    bool lame;             /* what Redis has of it cannot be read: only an owner helps */
+    bool moved;            /* the core is to be told */
+    int64_t asked_ms;      /* when its owner was last asked for it */
+    rg_store_kept_fn kept; /* of the commits that are not kept yet; NULL: none */
+    void *kept_arg;
 };
 TAILQ_HEAD(rg_record_list, rg_record);
 
@@ -89,6 +128,7 @@ struct rg_redis {
     struct rg_redis_url url;
     struct rg_redis_link *link, *news; /* own */
     char id[RG_REDIS_OWNER_SIZE];
+    char run[RG_REDIS_RUN_SIZE]; /* run_id of the Redis connected to; "": it does not tell */
     int64_t ttl_ms;
     int64_t items_max;
     struct rg_record *records; /* table */
@@ -96,17 +136,19 @@ struct rg_redis {
     size_t n_working;
     struct rg_timer beat;
     bool beating;
+    int64_t beat_sent_ms;
     int64_t beat_ok_ms; /* 0: none since the connection */
     bool refuses;       /* it answers, but does not write */
     char refusal[96];
-    rg_store_news_fn on_ends;
-    void *on_ends_arg;
+    const struct rg_store_watcher *watcher; /* NULL: nobody */
+    void *watcher_arg;
     void (*stopped)(void *arg); /* set: stopping */
     void *stopped_arg;
     bool stopping, releasing;
     int64_t stop_by_ms;
     struct {
         struct rg_metric *up, *accounts, *damaged, *errors, *written, *full, *lost_races;
+        struct rg_metric *asked, *followed;
     } metrics;
 };
 
@@ -124,8 +166,18 @@ void rg_record_consider(struct rg_record *record);
 /* Appends rg:{user}:part. */
 void rg_redis_key(struct rg_redis_args *args, const char *user, const char *part);
 void rg_redis_alive_key(struct rg_redis_args *args, const char *id);
+/* Appends the channel and this process's message of that kind about the user. */
+void rg_redis_put_news(struct rg_redis_args *args, const struct rg_redis *redis,
+                       enum rg_redis_news news, const char *user);
+void rg_redis_ignore(void *arg, const redisReply *reply); /* a reply that nobody waits for */
 /* Redis said this error; true if it is one of not writing at all. */
 bool rg_redis_refused(struct rg_redis *redis, const redisReply *reply);
+
+/* ---- redis_beat.c */
+void rg_redis_beat(struct rg_redis *redis); /* once a second */
+void rg_redis_up(void *arg);                /* the connection for calls is there */
+void rg_redis_down(void *arg);
+void rg_redis_news_up(void *arg); /* the one for news is */
 
 /* ---- redis_load.c */
 void rg_redis_load(struct rg_store *store, const char *user, rg_store_load_fn fn, void *arg);
@@ -143,6 +195,31 @@ void rg_redis_revive(struct rg_store *store, struct rg_account *account);
 bool rg_record_start_ends(struct rg_record *record);
 /* Takes over what Redis knows: fields and values. True: the account has more than before. */
 bool rg_record_merge_ends(struct rg_record *record, const redisReply *ends);
+
+/* ---- redis_share.c */
+bool rg_record_commit(struct rg_record *record, rg_store_kept_fn fn, void *arg);
+void rg_redis_sync(struct rg_store *store, struct rg_account *account, enum rg_sync how,
+                   rg_store_sync_fn fn, void *arg);
+void rg_redis_disown(struct rg_store *store, struct rg_account *account);
+/* The words of the release script. */
+void rg_redis_put_release(struct rg_redis_args *args, const struct rg_record *record);
+bool rg_record_start_release(struct rg_record *record);
+bool rg_record_wants_claim(const struct rg_record *record);
+/* Redis has told whose the account is: record->owner. */
+void rg_record_settle_role(struct rg_record *record);
+/* After a load that claimed: whether the owner it named is alive is being found out; the record
+ * stays busy. False: there is nothing to find out. */
+bool rg_record_owner_asked_after(struct rg_record *record);
+/* After a load: tells the core what has moved, answers those that waited for it. */
+void rg_record_share_loaded(struct rg_record *record);
+void rg_record_forget_syncs(struct rg_record *record); /* nobody is called */
+/* Redis is not there, or of no use: nobody waits for it any more. */
+void rg_record_alone(struct rg_record *record);
+void rg_redis_all_alone(struct rg_redis *redis);
+/* All that was committed is kept, or never will be. */
+void rg_record_kept(struct rg_record *record);
+/* Once a second: is the owner of what is followed still there? */
+void rg_redis_watch_owners(struct rg_redis *redis);
 void rg_redis_news(struct rg_redis *redis, const char *data, size_t len);
 
 #endif

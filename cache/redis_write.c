@@ -165,7 +165,6 @@ static void put_script(struct rg_redis_args *args, const struct rg_record *recor
     rg_redis_key(args, user, "items");
     rg_redis_key(args, user, "journal");
     rg_redis_args_puts(args, redis->id);
-    rg_redis_args_puts(args, record->owner);
     rg_redis_args_puts(args, record->at);
     rg_redis_args_puts(args, version);
     put_state(args, record, &delta->digest);
@@ -173,6 +172,7 @@ static void put_script(struct rg_redis_args *args, const struct rg_record *recor
     rg_redis_args_puts(args, full ? "full" : "delta");
     rg_redis_args_number(args, base != NULL ? (long long)base->n : 0);
     rg_redis_args_number(args, (long long)record->account->journal_n);
+    rg_redis_put_news(args, redis, RG_NEWS_LOOK, user);
     rg_redis_args_number(args, (long long)delta->n_removed);
     rg_redis_args_number(args, (long long)delta->n_set);
     rg_redis_args_number(args, (long long)delta->n_log);
@@ -197,39 +197,23 @@ static void written(struct rg_record *record)
     record->sent = (struct rg_redis_base){.known = false};
     memcpy(record->at, record->base.at, sizeof(record->at));
     record->owned = true;
-    record->owner[0] = '\0';
+    memcpy(record->owner, record->redis->id, sizeof(record->owner));
     record->tries = 0;
-    record->redis->refuses = false;
     if (!record->again)
         record->write = false;
 }
 
-static void on_alive(void *arg, const redisReply *reply)
+/* Redis has another version, or another writer: that is looked at before the next try. */
+static void lost_race(struct rg_record *record, const redisReply *owner, const redisReply *at)
 {
-    struct rg_record *record = arg;
-
-    if (reply == NULL || reply->type != REDIS_REPLY_NIL) {
-        /* Somebody else's, and alive: this process goes on in memory, under its own mark, and
-         * asks again. */
-        record->owner[0] = '\0';
-        if (reply != NULL)
-            rg_record_rest(record, CONTESTED_MS);
-    }
-    rg_record_done(record);
-}
-
-/* Redis has another version, or another writer. True: a further question is on its way. */
-static bool lost_race(struct rg_record *record, const redisReply *owner, const redisReply *at)
-{
-    struct rg_redis *redis = record->redis;
-    struct rg_redis_args args = {.n = 0};
-
-    rg_metric_add(redis->metrics.lost_races, 1);
+    rg_metric_add(record->redis->metrics.lost_races, 1);
     if (!is_text(owner, sizeof(record->owner)) || !is_text(at, sizeof(record->at))) {
         record->erase = true;
-        return false;
+        return;
     }
     memcpy(record->at, at->str, (size_t)at->len + 1);
+    memcpy(record->owner, owner->str, (size_t)owner->len + 1);
+    record->owned = strcmp(record->owner, record->redis->id) == 0;
     if (record->sent.known && strcmp(record->sent.at, record->at) == 0) {
         /* A write of ours whose answer was lost. */
         rg_redis_base_fini(&record->base);
@@ -238,18 +222,13 @@ static bool lost_race(struct rg_record *record, const redisReply *owner, const r
     } else if (record->base.known && strcmp(record->base.at, record->at) != 0) {
         rg_redis_base_fini(&record->base);
     }
-    if (++record->tries > TRIES) {
+    if (owner->len != 0 && !record->owned) {
+        record->claim = true;
+        record->refresh = true;
+    } else if (++record->tries > TRIES) {
         record->tries = 0;
         rg_record_rest(record, CONTESTED_MS);
-        return false;
     }
-    record->owned = strcmp(owner->str, redis->id) == 0;
-    if (owner->len == 0 || record->owned || strcmp(owner->str, record->owner) == 0)
-        return false;
-    memcpy(record->owner, owner->str, (size_t)owner->len + 1);
-    rg_redis_args_puts(&args, "GET");
-    rg_redis_alive_key(&args, record->owner);
-    return rg_redis_link_call_take(redis->link, NULL, &args, on_alive, record);
 }
 
 static void not_written(struct rg_record *record, const redisReply *reply)
@@ -263,6 +242,8 @@ static void not_written(struct rg_record *record, const redisReply *reply)
         rg_record_rest(record, CONTESTED_MS);
     else if (reply != NULL)
         rg_record_rest(record, RG_REDIS_BEAT_MS);
+    rg_record_alone(record); /* nobody is to wait for a Redis in trouble */
+    record->refresh = true;
 }
 
 static void on_written(void *arg, const redisReply *reply)
@@ -278,10 +259,11 @@ static void on_written(void *arg, const redisReply *reply)
     } else if (reply->element[0]->integer == 2) {
         rg_redis_base_fini(&record->base); /* items are gone: all of it */
         rg_metric_add(record->redis->metrics.damaged, 1);
-    } else if (reply->elements == 3 &&
-               lost_race(record, reply->element[1], reply->element[2])) {
-        return; /* still busy */
+    } else if (reply->elements == 3) {
+        lost_race(record, reply->element[1], reply->element[2]);
     }
+    if (!record->write)
+        rg_record_kept(record);
     rg_record_done(record);
 }
 

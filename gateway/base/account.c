@@ -303,6 +303,46 @@ enum rg_code rg_account_restore(struct rg_account *account, struct rg_kept *kept
     return RG_OK;
 }
 
+static bool fits(const struct rg_account *account, struct rg_change *const *changes, size_t n)
+{
+    struct rg_stamp at = account->head;
+
+    for (size_t i = 0; i < n; i++) {
+        if (!rg_stamp_equal(changes[i]->before, at))
+            return false;
+        at = changes[i]->at;
+    }
+    return account->presence == RG_ROSTER_PRESENT && n > 0;
+}
+
+bool rg_account_follow(struct rg_account *account, struct rg_change *const *changes, size_t n,
+                       int64_t now_s)
+{
+    RG_CLEANUP(rg_roster_unrefp) struct rg_roster *roster = NULL;
+
+    if (!fits(account, changes, n) || !rg_journal_reserve(account, n))
+        return false;
+    roster = rg_roster_ref(account->roster);
+    for (size_t i = 0; i < n; i++) {
+        struct rg_roster *next = changes[i]->item != NULL
+                                     ? rg_roster_with(roster, changes[i]->item)
+                                     : rg_roster_without(roster, changes[i]->jid);
+
+        rg_roster_unref(roster);
+        roster = next;
+        if (roster == NULL)
+            return false;
+    }
+    for (size_t i = 0; i < n; i++)
+        rg_journal_append_take(account, rg_change_ref(changes[i]));
+    rg_journal_trim(account, now_s, RG_JOURNAL_BYTES, n);
+    account->head = changes[n - 1]->at;
+    account->mark = 0;
+    account->trusted = false;
+    set_roster_take(account, RG_TAKE(roster));
+    return true;
+}
+
 void rg_account_set_not_found(struct rg_account *account)
 {
     if (account->presence == RG_ROSTER_PRESENT) {

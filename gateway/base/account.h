@@ -69,8 +69,17 @@ struct rg_end {
     int64_t until_s; /* no such token can be alive after this */
 };
 
+/* How this process stands to an account that others may write as well; set by the store. */
+enum rg_role {
+    RG_ROLE_ALONE,   /* there is nobody else, or nobody can be heard */
+    RG_ROLE_OWNER,   /* this process writes the history that all follow */
+    RG_ROLE_FOLLOWER /* it does not: the account shows what was kept when last looked at */
+};
+
 struct rg_account {
     unsigned refs; /* core thread only */
+    enum rg_role role;
+    bool unled; /* FOLLOWER: nobody is known to write it */
     uint64_t epoch;
     uint64_t mark; /* under which this process writes; 0: not drawn yet */
     struct rg_stamp head;
@@ -79,7 +88,7 @@ struct rg_account {
     struct rg_server_ver ver;
     int64_t confirmed_s; /* unix time at which the XMPP server last confirmed the roster; 0:
                             never */
-    bool trusted;        /* confirmed by the XMPP server since it was loaded */
+    bool trusted; /* this process's own session stands behind it; a follower's never does */
 
     struct rg_change **journal; /* ring */
     size_t journal_at, journal_n, journal_cap;
@@ -127,6 +136,13 @@ void rg_kept_fini(struct rg_kept *kept);
  * mark is drawn, and not trusted. Moves what it needs out of *kept. A failure (out of memory)
  * leaves the account as it was. */
 enum rg_code rg_account_restore(struct rg_account *account, struct rg_kept *kept);
+
+/* Appends what another process has written since: n changes ((ref) each), the first made on the
+ * head, each on the one before it; the last is the new head. As after restoring, no mark is
+ * drawn and nothing is trusted. False: they do not fit, or out of memory; the account is as it
+ * was. */
+bool rg_account_follow(struct rg_account *account, struct rg_change *const *changes, size_t n,
+                       int64_t now_s);
 
 /* The server has no roster for the account (item-not-found). */
 void rg_account_set_not_found(struct rg_account *account);

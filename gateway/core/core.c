@@ -225,13 +225,6 @@ static void metrics_init(struct rg_core *core)
 
 static void drain_timeout(struct rg_timer *timer);
 
-static void ends_came(void *arg, struct rg_account *account)
-{
-    struct rg_user *user = rg_user_find(arg, account->user);
-    if (user != NULL && user->account == account)
-        rg_signins_ended_elsewhere(user);
-}
-
 struct rg_core *rg_core_create(const struct rg_config *config, struct rg_loop *loop,
                                struct rg_upstream *upstream, struct rg_store *store,
                                const struct rg_keys *keys, struct rg_err *err)
@@ -257,8 +250,7 @@ struct rg_core *rg_core_create(const struct rg_config *config, struct rg_loop *l
         rg_core_destroy(core);
         return NULL;
     }
-    if (store->ops->watch != NULL)
-        store->ops->watch(store, ends_came, core);
+    rg_follow_watch(core);
     return core;
 }
 

@@ -11,6 +11,7 @@ enum { SHARDS = 64 };
 struct entry {
     UT_hash_handle hh;
     enum rg_state state;
+    enum rg_door_reads reads;
     struct rg_snapshot *snapshot;
     struct rg_end *ends;
     size_t n_ends;
@@ -25,6 +26,7 @@ struct shard {
 
 struct rg_door {
     struct shard shards[SHARDS];
+    _Atomic int64_t lease_until_ms;
 };
 
 const char *rg_state_name(enum rg_state state)
@@ -120,6 +122,27 @@ enum rg_code rg_ends_check(const struct rg_end *ends, size_t n, const struct rg_
     return RG_OK;
 }
 
+void rg_door_lease(struct rg_door *door, int64_t until_ms)
+{
+    atomic_store_explicit(&door->lease_until_ms, until_ms, memory_order_relaxed);
+}
+
+/* With the shard's mutex held. */
+static bool may_serve(struct rg_door *door, const struct entry *entry, int64_t now_ms)
+{
+    if (entry->state != RG_STATE_LIVE || entry->snapshot == NULL)
+        return false;
+    switch (entry->reads) {
+    case RG_DOOR_FREE:
+        return true;
+    case RG_DOOR_LEASED:
+        return now_ms <= atomic_load_explicit(&door->lease_until_ms, memory_order_relaxed);
+    case RG_DOOR_ASK:
+        return false;
+    }
+    return false;
+}
+
 enum rg_code rg_door_look(struct rg_door *door, const struct rg_claims *claims, int64_t now_ms,
                           struct rg_view *out)
 {
@@ -132,7 +155,7 @@ enum rg_code rg_door_look(struct rg_door *door, const struct rg_claims *claims, 
     if (entry != NULL) {
         atomic_store_explicit(&entry->last_used_ms, now_ms, memory_order_relaxed);
         code = rg_ends_check(entry->ends, entry->n_ends, claims);
-        if (code == RG_OK && (entry->state != RG_STATE_LIVE || entry->snapshot == NULL))
+        if (code == RG_OK && !may_serve(door, entry, now_ms))
             code = RG_E_NOT_FOUND;
         if (code == RG_OK)
             *out = (struct rg_view){.snapshot = rg_snapshot_ref(entry->snapshot), .hit = true};
@@ -167,8 +190,8 @@ static struct entry *find_or_add_locked(struct shard *shard, const char *user, s
 }
 
 enum rg_code rg_door_publish(struct rg_door *door, const char *user, enum rg_state state,
-                             struct rg_snapshot *snapshot, const struct rg_end *ends,
-                             size_t n_ends)
+                             enum rg_door_reads reads, struct rg_snapshot *snapshot,
+                             const struct rg_end *ends, size_t n_ends)
 {
     size_t len = strlen(user);
     unsigned hash;
@@ -191,6 +214,7 @@ enum rg_code rg_door_publish(struct rg_door *door, const char *user, enum rg_sta
         old_snapshot = entry->snapshot;
         old_ends = entry->ends;
         entry->state = state;
+        entry->reads = reads;
         entry->snapshot = snapshot != NULL ? rg_snapshot_ref(snapshot) : NULL;
         entry->ends = ends_copy;
         entry->n_ends = n_ends;

@@ -30,6 +30,13 @@ struct rg_door;
 struct rg_door *rg_door_create(void);
 void rg_door_destroy(struct rg_door *door);
 
+/* May a roster be served without asking the core? */
+enum rg_door_reads {
+    RG_DOOR_FREE,   /* yes */
+    RG_DOOR_LEASED, /* as long as the lease lasts */
+    RG_DOOR_ASK     /* no: another instance may have a newer one */
+};
+
 /* RG_OK: the roster may be served from *out at once. RG_E_UNAUTHORIZED or RG_E_CREDENTIALS: the
  * sign-in has ended. RG_E_NOT_FOUND: the door cannot tell, ask the core. Marks the user as
  * used. Thread: any. */
@@ -42,8 +49,10 @@ enum rg_code rg_ends_check(const struct rg_end *ends, size_t n, const struct rg_
 
 /* Core only from here on. `snapshot` NULL: nothing to serve. (ref) snapshot, (copied) ends. */
 enum rg_code rg_door_publish(struct rg_door *door, const char *user, enum rg_state state,
-                             struct rg_snapshot *snapshot, const struct rg_end *ends,
-                             size_t n_ends);
+                             enum rg_door_reads reads, struct rg_snapshot *snapshot,
+                             const struct rg_end *ends, size_t n_ends);
+/* The lease lasts until then (monotonic ms); none at first. */
+void rg_door_lease(struct rg_door *door, int64_t until_ms);
 void rg_door_remove(struct rg_door *door, const char *user);
 /* Monotonic ms of the last look, 0 if none: for the idle timer. */
 int64_t rg_door_last_used_ms(struct rg_door *door, const char *user);

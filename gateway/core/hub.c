@@ -88,17 +88,25 @@ static struct rg_event *change_event(const struct rg_user *user, size_t i)
     return rg_event_change(change, version);
 }
 
-void rg_hub_changes(struct rg_user *user, size_t n_changes)
+static void tell_roster(struct rg_user *user)
+{
+    struct rg_stream *stream;
+    TAILQ_FOREACH(stream, &user->streams, link)
+    {
+        /* NULL (out of memory) collapses to nothing and ends the stream: no gap is silent. */
+        (void)rg_hub_feed(user, stream, roster_event(user));
+    }
+    wake_polls_later(user);
+}
+
+/* The journal's last ones. */
+static void tell_changes(struct rg_user *user, size_t n_changes)
 {
     size_t n = user->account->journal_n;
-    if (n_changes > n) {
-        rg_hub_roster(user);
-        return;
-    }
     if (!TAILQ_EMPTY(&user->streams)) {
         struct rg_event **events = calloc(n_changes, sizeof(struct rg_event *));
         if (events == NULL) {
-            rg_hub_roster(user);
+            tell_roster(user);
             return;
         }
         for (size_t i = 0; i < n_changes; i++)
@@ -117,15 +125,23 @@ void rg_hub_changes(struct rg_user *user, size_t n_changes)
     wake_polls_later(user);
 }
 
-void rg_hub_roster(struct rg_user *user)
+void rg_hub_tell(struct rg_user *user)
 {
-    struct rg_stream *stream;
-    TAILQ_FOREACH(stream, &user->streams, link)
-    {
-        /* NULL (out of memory) collapses to nothing and ends the stream: no gap is silent. */
-        (void)rg_hub_feed(user, stream, roster_event(user));
-    }
-    wake_polls_later(user);
+    const struct rg_account *account = user->account;
+    struct rg_version head = {.epoch = account->epoch, .at = account->head};
+    size_t from = 0;
+    bool known = user->shows && rg_account_since(account, &user->shown, &from);
+    user->shows = rg_user_has_roster(user);
+    if (known && from == account->journal_n)
+        return;
+    user->shown = head;
+    rg_user_publish(user);
+    if (!user->shows)
+        return;
+    if (known)
+        tell_changes(user, account->journal_n - from);
+    else
+        tell_roster(user);
 }
 
 void rg_hub_state(struct rg_user *user, const char *reason)

@@ -99,6 +99,8 @@ struct rg_user {
     unsigned failures;          /* attempts since the last live session */
     bool was_live;              /* since the user object exists */
     enum rg_state told;         /* the state that streams know */
+    bool shows;                 /* the door and the streams know a roster: */
+    struct rg_version shown;    /* this version of it */
     struct rg_early_pushes early;
     size_t n_early;
 
@@ -111,6 +113,8 @@ struct rg_user {
         verifying;            /* sign-ins whose password is being tried on its own connection */
     struct rg_op_list writes; /* queued, in order */
     struct rg_op_list in_flight; /* sent writes */
+    struct rg_op_list lookers;   /* for a look into the store */
+    struct rg_op_list keepers;   /* for what was committed to be kept */
     size_t n_in_flight;
     struct rg_op_list parked; /* long polls */
     /* The roster get that serves as barrier: those it will answer, and those for the next one.
@@ -125,6 +129,16 @@ struct rg_user {
     struct rg_op_list getters, next_getters;
     int64_t not_found_asked_ms;
     int64_t full_read_s; /* when the whole roster was last read */
+
+    /* An account that others share (follow.c). */
+    bool committing; /* the account is ahead of what is shown: the store has not kept it yet */
+    bool answered;   /* LOADING: the first answer is in, and only has to be kept */
+    unsigned looks_started, looks_done;
+    unsigned n_syncs;     /* under way: they hold the user */
+    bool taking, leading; /* a sync of that kind is */
+    bool took;            /* this session has asked for the account */
+    bool asked;           /* another instance would like to have it */
+    bool fresh;           /* just taken: something is done before it is given up again */
 
     struct rg_stream_list streams;
     size_t n_streams;
@@ -155,7 +169,8 @@ struct rg_core {
     struct rg_throttle *throttle;
     struct rg_event *greeting; /* `retry:` and a comment: makes proxies forward the head */
     bool draining;
-    size_t n_writes; /* in flight, of all users */
+    int64_t lease_until_ms; /* what this process owns, it owns until then */
+    size_t n_writes;        /* in flight, of all users */
     void (*drained)(void *arg);
     void *drained_arg;
     void (*stopped)(void *arg);
@@ -234,6 +249,21 @@ void rg_pool_timers_fini(struct rg_user *user);
 /* Tokens that carry the password with this tag are dead from now on. */
 void rg_pool_password_dead(struct rg_user *user, const uint8_t tag[RG_ID_BYTES]);
 
+/* ---- follow.c: accounts that several instances share */
+void rg_follow_watch(struct rg_core *core);
+/* True: the op waits, and is run again, for what is shown to be what the store has. */
+bool rg_follow_wait(struct rg_op *op);
+/* The session is bound: claims the account, then reads the roster. */
+void rg_follow_bound(struct rg_user *user);
+/* May the XMPP server be asked, for what is here? If not, that is on its way, and
+ * rg_replica_go and rg_write_pump are called again. */
+bool rg_follow_may_ask(struct rg_user *user);
+bool rg_follow_may_write(struct rg_user *user); /* likewise: judge and send writes */
+/* The session has ended: another instance may own the account. */
+void rg_follow_lost(struct rg_user *user);
+/* Something has ended that kept the account from being given up. */
+void rg_follow_settle(struct rg_user *user);
+
 /* ---- replica.c */
 /* Reads the roster: the first get of a session, and one that found no room before. */
 void rg_replica_get(struct rg_user *user);
@@ -246,12 +276,16 @@ void rg_replica_settle_doubt(struct rg_user *user); /* if there is one; LIVE is 
  * op->flag set once an answer has come to a get that was sent after this call. The session must
  * be live. */
 void rg_replica_barrier(struct rg_user *user, struct rg_op *op, bool full);
+void rg_replica_go(struct rg_user *user); /* asks, if somebody waits and it may */
+/* What waits for a get is run again, unanswered. */
+void rg_replica_unanswered(struct rg_user *user);
 /* The session went away: what waits for a get is run again, unanswered. */
 void rg_replica_lost(struct rg_user *user);
 
 /* ---- hub.c */
-void rg_hub_changes(struct rg_user *user, size_t n_changes); /* the journal's last ones */
-void rg_hub_roster(struct rg_user *user);                    /* continuity broke */
+/* The account has moved on from what is shown, or was exchanged: the door, then streams and
+ * long polls, each change once, or the whole roster if continuity broke. */
+void rg_hub_tell(struct rg_user *user);
 void rg_hub_state(struct rg_user *user, const char *reason);
 void rg_hub_event_take(struct rg_user *user, struct rg_event *event);
 /* Queues the event; false: the queue collapsed into the newest roster and what else is true

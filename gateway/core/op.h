@@ -135,6 +135,7 @@ struct rg_op {
     bool timed_out;         /* what it waited for did not come in time */
     bool flag;              /* see the file that runs this kind */
     unsigned stage;         /* likewise */
+    unsigned look;          /* the look into the store that it waits for; 0: none yet */
     struct rg_item *before; /* own; writes: the item just before */
 };
 

@@ -95,7 +95,8 @@ static void on_bound(void *arg, const struct rg_upstream_features *features)
         return; /* closing was asked for meanwhile */
     user->features = *features;
     user->link = RG_LINK_LOADING;
-    rg_replica_get(user);
+    user->answered = false;
+    rg_follow_bound(user);
 }
 
 static void on_push(void *arg, const struct rg_upstream_push *push)
@@ -184,6 +185,7 @@ static void on_closed(void *arg, const struct rg_err *why)
     rg_timer_stop(&user->retry_timer, user->core->loop);
     rg_replica_drop_early(user);
     rg_presence_forget(user);
+    rg_follow_lost(user);
     after_closed(user, why);
     free(own_why);
 }
@@ -306,6 +308,7 @@ void rg_pool_live(struct rg_user *user)
     rg_write_pump(user);
     if (!rg_user_signed_in(user))
         rg_pool_close(user); /* all signed out while it was opening */
+    rg_follow_settle(user);
 }
 
 /* ---- ending */
@@ -424,7 +427,7 @@ static void reread(struct rg_timer *timer)
     int64_t since_full_s = rg_core_now_s(user->core) - user->full_read_s;
     rg_timer_start(timer, user->core->loop,
                    (int64_t)rg_random_spread(RG_REREAD_S * 1000LL, 50));
-    if (user->link == RG_LINK_LIVE)
+    if (user->link == RG_LINK_LIVE && user->account->role != RG_ROLE_FOLLOWER)
         rg_replica_barrier(user, NULL, since_full_s >= RG_REREAD_FULL_S);
 }
 

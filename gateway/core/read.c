@@ -182,13 +182,14 @@ void rg_read_run(struct rg_op *op)
         return;
     if (away(user))
         rg_pool_want(user);
-    if (user->account->presence == RG_ROSTER_NOT_FOUND) {
-        serve_not_found(op);
-        return;
-    }
     if (op->in.refresh && !op->flag && !op->timed_out && !away(user)) {
         rg_replica_barrier(user, op, true);
         return;
     }
-    serve(op);
+    if (rg_follow_wait(op))
+        return;
+    if (user->account->presence == RG_ROSTER_NOT_FOUND)
+        serve_not_found(op);
+    else
+        serve(op);
 }

@@ -14,6 +14,7 @@
 enum { GET_RETRY_MS = 40 };
 
 static void on_answer(void *arg, const struct rg_roster_answer *answer);
+static void apply_early(struct rg_user *user);
 
 static void start_get(struct rg_user *user)
 {
@@ -67,8 +68,41 @@ void rg_replica_barrier(struct rg_user *user, struct rg_op *op, bool full)
         rg_op_list_in(user->getting ? &user->next_getters : &user->getters, op);
     else if (user->getting)
         return; /* nobody waits: the one under way is as good */
-    if (!user->getting)
+    if (!user->getting && rg_follow_may_ask(user))
         start_get(user);
+}
+
+void rg_replica_go(struct rg_user *user)
+{
+    if (!TAILQ_EMPTY(&user->getters) && user->link == RG_LINK_LIVE && !user->getting &&
+        rg_follow_may_ask(user))
+        start_get(user);
+}
+
+static void answer_getters(struct rg_user *user, bool ok)
+{
+    struct rg_op_list now = TAILQ_HEAD_INITIALIZER(now);
+    struct rg_op *op;
+    TAILQ_CONCAT(&now, &user->getters, link);
+    TAILQ_CONCAT(&user->getters, &user->next_getters, link);
+    TAILQ_FOREACH(op, &user->getters, link)
+    {
+        op->list = &user->getters;
+    }
+    TAILQ_FOREACH(op, &now, link)
+    {
+        op->list = &now;
+        op->flag = ok;
+        op->timed_out = op->timed_out || !ok;
+    }
+    rg_replica_go(user);
+    while ((op = TAILQ_FIRST(&now)) != NULL)
+        rg_op_run(op);
+}
+
+void rg_replica_unanswered(struct rg_user *user)
+{
+    answer_getters(user, false);
 }
 
 void rg_replica_lost(struct rg_user *user)
@@ -90,19 +124,31 @@ static void log_failure(const struct rg_user *user, const char *event, const cha
     rg_log(RG_LOG_WARN, "core", event, RG_STR("user", name), RG_STR("why", why));
 }
 
+/* What was committed is kept, here or, after an overtaking, by somebody else. */
+static void kept(void *arg)
+{
+    struct rg_user *user = arg;
+    user->committing = false;
+    rg_hub_tell(user);
+    rg_user_publish(user);
+    if (user->link == RG_LINK_LOADING && user->answered)
+        rg_pool_live(user);
+    rg_op_list_run(&user->keepers);
+    if (user->link == RG_LINK_LIVE && user->account->trusted)
+        apply_early(user);
+    rg_write_pump(user);
+    rg_follow_settle(user);
+    rg_user_release_idle(user);
+}
+
 /* The account has moved on: everybody hears of it, the store first. */
-static void spread(struct rg_user *user, size_t n_changes, bool reset)
+static void spread(struct rg_user *user)
 {
     struct rg_store *store = user->core->store;
-    struct rg_account *account = user->account;
-    store->ops->commit(store, account, reset ? SIZE_MAX : n_changes);
-    if (n_changes == 0 && !reset)
-        return;
-    rg_user_publish(user);
-    if (reset)
-        rg_hub_roster(user);
-    else
-        rg_hub_changes(user, n_changes);
+    user->committing =
+        !store->ops->commit(store, user->account, kept, user) || user->committing;
+    if (!user->committing)
+        rg_hub_tell(user);
 }
 
 static void confirmed(struct rg_user *user)
@@ -136,8 +182,8 @@ static enum rg_code take_full(struct rg_user *user, const struct rg_roster_answe
                               struct rg_err *err)
 {
     struct rg_account *account = user->account;
-    size_t n_changes = 0;
-    bool reset = false;
+    size_t n_changes;
+    bool reset;
     RG_CLEANUP(rg_roster_unrefp) struct rg_roster *roster = with_early(user, answer->roster);
     if (roster == NULL || rg_account_replace(account, roster, rg_core_now_s(user->core),
                                              &n_changes, &reset) != RG_OK)
@@ -153,20 +199,19 @@ static enum rg_code take_full(struct rg_user *user, const struct rg_roster_answe
     user->full_read_s = rg_core_now_s(user->core);
     confirmed(user);
     rg_metric_add(user->core->metrics.fetch_full, 1);
-    spread(user, n_changes, reset);
+    spread(user);
     return RG_OK;
 }
 
 /* No roster is not an empty roster (API section 2). */
 static void take_not_found(struct rg_user *user)
 {
-    struct rg_store *store = user->core->store;
     enum rg_roster_presence before = user->account->presence;
     user->not_found_asked_ms = rg_loop_now_ms(user->core->loop);
     user->doubted = user->doubt_asked = false; /* nothing is here that could lack something */
     rg_account_set_not_found(user->account);
     confirmed(user);
-    store->ops->commit(store, user->account, before == RG_ROSTER_PRESENT ? SIZE_MAX : 0);
+    spread(user);
     if (before == RG_ROSTER_NOT_FOUND)
         return;
     rg_user_publish(user);
@@ -178,6 +223,13 @@ static void take_not_found(struct rg_user *user)
 static enum rg_code take_answer(struct rg_user *user, const struct rg_roster_answer *answer,
                                 struct rg_err *err)
 {
+    if (user->account->role == RG_ROLE_FOLLOWER) {
+        /* Its owner has been told as well. This get was sent so that pushes come (RFC
+         * 6121 2.2).
+         */
+        rg_replica_drop_early(user);
+        return RG_OK;
+    }
     if (answer->err.code == RG_E_XMPP && answer->err.xmpp.condition == RG_XMPP_ITEM_NOT_FOUND) {
         take_not_found(user);
         return RG_OK;
@@ -194,7 +246,7 @@ static enum rg_code take_answer(struct rg_user *user, const struct rg_roster_ans
                        "the XMPP server called a roster unchanged that it was never told of");
     rg_metric_add(user->core->metrics.fetch_unchanged, 1);
     confirmed(user);
-    spread(user, 0, false);
+    spread(user);
     return RG_OK;
 }
 
@@ -216,7 +268,6 @@ static void apply_push(struct rg_user *user, const char *jid, struct rg_item *it
                        const char *ver, size_t ver_len)
 {
     struct rg_account *account = user->account;
-    bool fresh = account->presence != RG_ROSTER_PRESENT;
     bool changed = false;
     if (!within_limit(user, jid, item) ||
         rg_account_push_take(account, item != NULL ? rg_item_ref(item) : NULL, jid,
@@ -228,9 +279,8 @@ static void apply_push(struct rg_user *user, const char *jid, struct rg_item *it
     bool keep = user->features.roster_versioning && ver_len > 0 && !user->doubted;
     rg_account_set_ver(account, keep ? ver : NULL, ver_len);
     confirmed(user);
-    bool reset = fresh && account->presence == RG_ROSTER_PRESENT;
     rg_presence_roster_moved(user, jid, item);
-    spread(user, changed ? 1 : 0, reset);
+    spread(user);
     rg_write_saw_push(user, jid, item);
 }
 
@@ -295,6 +345,10 @@ void rg_replica_push(struct rg_user *user, const struct rg_upstream_push *push)
      * server would call the roster unchanged, and the lost change would stay lost. */
     if (user->given_up)
         return;
+    if (user->account->role == RG_ROLE_FOLLOWER && user->link == RG_LINK_LIVE) {
+        rg_presence_roster_moved(user, push->jid, push->item);
+        return; /* the owner gets it as well, and writes it */
+    }
     if (push->item == NULL && strchr(push->jid, '/') != NULL) {
         /* ejabberd 23.01 says result and pushes the removal of an item under a full JID, and
          * keeps it, with the `ver` it had. Only the whole roster tells. */
@@ -302,8 +356,9 @@ void rg_replica_push(struct rg_user *user, const struct rg_upstream_push *push)
         rg_replica_doubt(user);
         return;
     }
-    if (user->link == RG_LINK_OPENING || user->link == RG_LINK_LOADING)
-        keep_early(user, push); /* after the first result (R52) */
+    if (user->link == RG_LINK_OPENING || user->link == RG_LINK_LOADING ||
+        !user->account->trusted || user->committing)
+        keep_early(user, push); /* after the first result (R52), or one change after another */
     else
         apply_push(user, push->jid, push->item, push->ver, push->ver_len);
 }
@@ -325,39 +380,32 @@ void rg_replica_settle_doubt(struct rg_user *user)
 
 void rg_replica_doubt(struct rg_user *user)
 {
-    if (user->given_up || user->account == NULL)
+    if (user->given_up || user->account == NULL || user->account->role == RG_ROLE_FOLLOWER)
         return;
     user->doubted = true;
     user->doubt_asked = false; /* a get under way may have been answered before the push */
     if (user->account->ver.known) {
         rg_account_set_ver(user->account, NULL, 0);
-        spread(user, 0, false);
+        spread(user);
     }
     rg_replica_settle_doubt(user);
 }
 
 /* ---- answers */
 
-static void answer_getters(struct rg_user *user, bool ok)
+/* The first answer of a session. */
+static void on_first_answer(struct rg_user *user, enum rg_code code, struct rg_err *err)
 {
-    struct rg_op_list now = TAILQ_HEAD_INITIALIZER(now);
-    struct rg_op *op;
-    TAILQ_CONCAT(&now, &user->getters, link);
-    TAILQ_CONCAT(&user->getters, &user->next_getters, link);
-    TAILQ_FOREACH(op, &user->getters, link)
-    {
-        op->list = &user->getters;
+    if (code != RG_OK) {
+        if (code == RG_E_UNCERTAIN) /* a read: nothing is uncertain but the server */
+            (void)rg_fail(err, RG_E_TIMEOUT, "the XMPP server did not send the roster");
+        rg_pool_attempt_failed(user, err);
+        return;
     }
-    TAILQ_FOREACH(op, &now, link)
-    {
-        op->list = &now;
-        op->flag = ok;
-        op->timed_out = op->timed_out || !ok;
-    }
-    if (!TAILQ_EMPTY(&user->getters) && user->link == RG_LINK_LIVE)
-        start_get(user);
-    while ((op = TAILQ_FIRST(&now)) != NULL)
-        rg_op_run(op);
+    apply_early(user);
+    user->answered = true;
+    if (!user->committing) /* else once it is kept */
+        rg_pool_live(user);
 }
 
 static void on_answer(void *arg, const struct rg_roster_answer *answer)
@@ -367,24 +415,27 @@ static void on_answer(void *arg, const struct rg_roster_answer *answer)
     user->getting = false;
     if (user->given_up || (user->link != RG_LINK_LOADING && user->link != RG_LINK_LIVE))
         return; /* closing: what waits is run again when it is closed */
+    if (user->link == RG_LINK_LIVE && user->account->role == RG_ROLE_FOLLOWER) {
+        rg_replica_go(user); /* overtaken meanwhile: whoever waits has to become owner again */
+        return;
+    }
+    if (user->link == RG_LINK_LIVE && user->account->trusted)
+        apply_early(user); /* they came before the answer */
     enum rg_code code = take_answer(user, answer, &err);
     if (code != RG_OK)
         log_failure(user, "roster-get-failed", err.text);
     if (user->link == RG_LINK_LOADING) {
-        if (code != RG_OK) {
-            if (code == RG_E_UNCERTAIN) /* a read: nothing is uncertain but the server */
-                (void)rg_fail(&err, RG_E_TIMEOUT, "the XMPP server did not send the roster");
-            rg_pool_attempt_failed(user, &err);
-            return;
-        }
-        apply_early(user);
-        rg_pool_live(user);
+        on_first_answer(user, code, &err);
         return;
     }
-    if (code != RG_OK && code != RG_E_XMPP) {
+    if (code != RG_OK && (code != RG_E_XMPP || !user->account->trusted)) {
         rg_pool_abort(user); /* no answer, or nonsense: the stream is not to be trusted */
         return;
     }
+    if (!user->committing)
+        apply_early(user);
     answer_getters(user, code == RG_OK);
     rg_replica_settle_doubt(user);
+    rg_write_pump(user);
+    rg_follow_settle(user);
 }

@@ -26,6 +26,7 @@ static void account_loaded(void *arg, struct rg_account *account)
     }
     user->loading = false;
     user->account = rg_account_ref(account);
+    rg_hub_tell(user);
     rg_user_publish(user);
     rg_user_run_waiting(user);
 }
@@ -43,6 +44,8 @@ static void init_lists(struct rg_user *user)
     TAILQ_INIT(&user->verifying);
     TAILQ_INIT(&user->writes);
     TAILQ_INIT(&user->in_flight);
+    TAILQ_INIT(&user->lookers);
+    TAILQ_INIT(&user->keepers);
     TAILQ_INIT(&user->parked);
     TAILQ_INIT(&user->getters);
     TAILQ_INIT(&user->next_getters);
@@ -194,8 +197,8 @@ void rg_user_fail_waiting(struct rg_user *user, const struct rg_err *err)
 void rg_user_version(const struct rg_user *user, char out[RG_VERSION_SIZE])
 {
     out[0] = '\0';
-    if (rg_user_has_roster(user))
-        (void)rg_account_version(user->account, out);
+    if (user->shows)
+        (void)rg_version_format(out, user->shown.epoch, user->shown.at);
 }
 
 static void refresh_snapshot(struct rg_user *user)
@@ -208,16 +211,30 @@ static void refresh_snapshot(struct rg_user *user)
     rg_event_unref(user->roster_event);
     user->roster_event = NULL;
     /* Out of memory: no snapshot, so that the door lets nobody read an old version. */
-    user->snapshot = rg_user_has_roster(user) ? rg_snapshot_create(user->account) : NULL;
+    user->snapshot = user->shows ? rg_snapshot_create(user->account) : NULL;
+}
+
+static enum rg_door_reads reads(const struct rg_user *user)
+{
+    switch (user->account->role) {
+    case RG_ROLE_ALONE:
+        return RG_DOOR_FREE;
+    case RG_ROLE_OWNER:
+        return RG_DOOR_LEASED;
+    case RG_ROLE_FOLLOWER:
+        return RG_DOOR_ASK;
+    }
+    return RG_DOOR_ASK;
 }
 
 void rg_user_publish(struct rg_user *user)
 {
     if (user->account == NULL)
         return;
-    refresh_snapshot(user);
-    if (rg_door_publish(user->core->door, user->name, rg_user_state(user), user->snapshot,
-                        user->account->ends, user->account->n_ends) != RG_OK)
+    if (!user->committing) /* else the account is ahead of what may be shown */
+        refresh_snapshot(user);
+    if (rg_door_publish(user->core->door, user->name, rg_user_state(user), reads(user),
+                        user->snapshot, user->account->ends, user->account->n_ends) != RG_OK)
         rg_door_remove(user->core->door, user->name); /* then reads ask the core */
 }
 
@@ -347,7 +364,8 @@ bool rg_user_busy(const struct rg_user *user)
            !TAILQ_EMPTY(&user->verifying) || !TAILQ_EMPTY(&user->writes) ||
            !TAILQ_EMPTY(&user->in_flight) || !TAILQ_EMPTY(&user->parked) ||
            !TAILQ_EMPTY(&user->getters) || !TAILQ_EMPTY(&user->next_getters) ||
-           user->n_streams != 0;
+           !TAILQ_EMPTY(&user->lookers) || !TAILQ_EMPTY(&user->keepers) || user->committing ||
+           user->n_syncs != 0 || user->n_streams != 0;
 }
 
 void rg_user_release_idle(struct rg_user *user)

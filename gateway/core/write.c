@@ -11,13 +11,15 @@
  *                                       |                                    |
  *                                       +-- 100 ms --> BARRIER -- answer ----+
  *
+ * Done is what is kept: until the store has the change, KEPT waits for it (follow.c).
+ *
  * A result alone proves nothing (R32): the answer is given when the change is visible in what
  * this process serves. Writes of one account keep their order; a second one to the same JID
  * waits for the first, so conditions are judged one after another.
  *
  * op->flag: SENT and GRACE: the push was seen; BARRIER: the get was answered. */
 
-enum stage { NEW, QUEUED, SENT, GRACE, BARRIER };
+enum stage { NEW, QUEUED, SENT, GRACE, BARRIER, KEPT };
 enum { AWAY_RETRY_S = 1 };
 
 /* ---- ends */
@@ -31,6 +33,7 @@ static void finish(struct rg_op *op)
     if (sent)
         rg_core_write_ended(core);
     rg_write_pump(user);
+    rg_follow_settle(user);
 }
 
 static void tell_when_to_retry(struct rg_op *op)
@@ -69,7 +72,9 @@ static void keep_item(struct rg_op *op, struct rg_item *item)
 
 static void complete(struct rg_op *op)
 {
-    struct rg_item *item = rg_roster_find(op->user->account->roster, op->in.jid);
+    struct rg_user *user = op->user;
+    struct rg_item *item =
+        rg_user_has_roster(user) ? rg_roster_find(user->account->roster, op->in.jid) : NULL;
     bool by_push = op->stage != BARRIER;
     if (!by_push && !shows_it(op, item) && !stored_otherwise(op, item)) {
         rg_metric_add(op->core->metrics.not_applied, 1);
@@ -80,7 +85,31 @@ static void complete(struct rg_op *op)
     op->out.created = op->before == NULL;
     if (item != NULL || op->kind == RG_OP_REMOVE)
         keep_item(op, item);
-    finish(op);
+    if (!user->committing) {
+        finish(op);
+        return;
+    }
+    if (op->list != NULL)
+        TAILQ_REMOVE(op->list, op, link);
+    op->stage = KEPT;
+    rg_op_list_in(&user->keepers, op);
+}
+
+/* It is kept, and visible everywhere; but if this instance was overtaken before, then the
+ * account is the new owner's, and only reading again tells. */
+static void kept(struct rg_op *op)
+{
+    struct rg_user *user = op->user;
+    struct rg_item *item =
+        rg_user_has_roster(user) ? rg_roster_find(user->account->roster, op->in.jid) : NULL;
+    if (user->account->role != RG_ROLE_FOLLOWER || shows_it(op, item)) {
+        finish(op);
+        return;
+    }
+    op->stage = BARRIER;
+    op->flag = false;
+    op->timed_out = false;
+    rg_replica_barrier(user, op, false);
 }
 
 /* ---- judging and sending */
@@ -268,7 +297,7 @@ void rg_write_pump(struct rg_user *user)
 {
     struct rg_op *op;
     while (user->link == RG_LINK_LIVE && !user->given_up && user->n_in_flight < RG_IQ_WINDOW &&
-           (op = TAILQ_FIRST(&user->writes)) != NULL) {
+           (op = TAILQ_FIRST(&user->writes)) != NULL && rg_follow_may_write(user)) {
         if (list_has_jid(&user->in_flight, op->in.jid) ||
             list_has_jid(&user->getters, op->in.jid) ||
             list_has_jid(&user->next_getters, op->in.jid))
@@ -277,6 +306,7 @@ void rg_write_pump(struct rg_user *user)
         op->list = NULL;
         start(op);
     }
+    user->fresh = user->fresh && !TAILQ_EMPTY(&user->writes) && TAILQ_EMPTY(&user->in_flight);
 }
 
 void rg_write_saw_push(struct rg_user *user, const char *jid, const struct rg_item *item)
@@ -365,6 +395,9 @@ void rg_write_run(struct rg_op *op)
         if (!op->flag)
             break;
         complete(op);
+        return;
+    case KEPT:
+        kept(op);
         return;
     }
     rg_metric_add(op->core->metrics.uncertain, 1);

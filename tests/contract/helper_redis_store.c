@@ -198,7 +198,7 @@ static void roster_of(struct fixture *f, size_t n)
 void first_roster(struct fixture *f, struct rg_store *store, size_t n)
 {
     roster_of(f, n);
-    store->ops->commit(store, f->account, SIZE_MAX);
+    (void)store->ops->commit(store, f->account, NULL, NULL);
 }
 
 void push(struct fixture *f, struct rg_store *store, const char *jid, const char *name)
@@ -212,7 +212,7 @@ void push(struct fixture *f, struct rg_store *store, const char *jid, const char
                      RG_OK);
     assert_true(changed);
     f->account->trusted = true;
-    store->ops->commit(store, f->account, 1);
+    (void)store->ops->commit(store, f->account, NULL, NULL);
 }
 
 struct rg_version head(const struct rg_account *account)

@@ -21,7 +21,8 @@ struct fixture {
     struct rg_account *told_of; /* by `other`, about ends */
     int waiting;
     bool everywhere;
-    int64_t conflicts;
+    int moved, asked;
+    int64_t lease_ms;
     struct rg_timer poll;
     bool (*until)(struct fixture *f);
 };

@@ -102,7 +102,7 @@ static void redis__not_found__is_kept(void **state)
     load_from(f, f->store);
     rg_account_set_not_found(f->account);
     f->account->trusted = true;
-    f->store->ops->commit(f->store, f->account, 0);
+    (void)f->store->ops->commit(f->store, f->account, NULL, NULL);
     run_until(f, written);
     next_process(f, 1);
     load_from(f, f->store);

@@ -145,62 +145,202 @@ static void redis__slow__load_is_answered_in_time(void **state)
 
 /* ---- several instances */
 
-static int64_t conflicts(void)
-{
-    return rg_metric_value(rg_counter("rostergate_redis_conflicts_total", "", ""));
-}
-
-static bool another_conflict(struct fixture *f)
-{
-    return conflicts() > f->conflicts;
-}
-
-static void redis__fence__a_second_writer_waits_for_the_first(void **state)
-{
-    struct fixture *f = *state;
-    struct rg_account *mine;
-    redisReply *owner, *still;
-
-    prepare(f);
-    mine = RG_TAKE(f->account);
-    owner = redis_ask(&redis, "HGET " KEY "meta owner");
-    f->other = open_store_with(f, 1);
-    run_until(f, fine);
-    load_from(f, f->other);
-    assert_int_equal(f->account->roster->n, 4);
-    f->conflicts = conflicts();
-    push(f, f->other, "nurse@example.net", "Nurse");
-    f->store->ops->commit(f->store, mine, 0);
-    run_until(f, another_conflict); /* the second has asked; the first's version stands */
-    still = redis_ask(&redis, "HGET " KEY "meta owner");
-    assert_string_equal(still->str, owner->str);
-    assert_false(written(f));
-    freeReplyObject(still);
-    freeReplyObject(owner);
-    /* It gives the account up: the second writes what it has. */
-    f->store->ops->release_take(f->store, mine);
-    run_until(f, written);
-    let_go(f, f->other);
-}
-
-static void redis__fence__a_dead_writer_is_followed(void **state)
-{
-    struct fixture *f = *state;
-
-    prepare(f);
-    rg_account_unref(RG_TAKE(f->account));
-    kill_store(f->store);
-    f->store = open_store_with(f, 1);
-    run_until(f, fine);
-    load_from(f, f->store);
-    assert_int_equal(f->account->roster->n, 4);
-    push(f, f->store, "nurse@example.net", "Nurse");
-    run_until(f, written); /* once its heartbeat has run out */
-}
-
-static void on_news(void *arg, struct rg_account *account)
+/* What an instance hears is written down; it gives up whatever it is asked for. */
+static void on_ends(void *arg, struct rg_account *account)
 {
     ((struct fixture *)arg)->told_of = account;
+}
+
+static void on_moved(void *arg, struct rg_account *account)
+{
+    (void)account;
+    ((struct fixture *)arg)->moved++;
+}
+
+static void on_asked(void *arg, struct rg_account *account)
+{
+    struct fixture *f = arg;
+
+    f->asked++;
+    f->store->ops->disown(f->store, account);
+}
+
+static void on_leased(void *arg, int64_t until_ms)
+{
+    ((struct fixture *)arg)->lease_ms = until_ms;
+}
+
+static const struct rg_store_watcher watcher = {.ended = on_ends,
+                                                .moved = on_moved,
+                                                .asked = on_asked,
+                                                .leased = on_leased};
+
+static void on_synced(void *arg)
+{
+    ((struct fixture *)arg)->waiting--;
+}
+
+static void sync_with(struct fixture *f, struct rg_store *store, struct rg_account *account,
+                      enum rg_sync how)
+{
+    f->waiting++;
+    store->ops->sync(store, account, how, on_synced, f);
+    run_until(f, nothing_waits);
+}
+
+/* Two instances hold the account; the first owns it, the second one's is f->account. Returns
+ * the first one's. */
+static struct rg_account *two_instances(struct fixture *f)
+{
+    struct rg_account *mine;
+
+    f->store->ops->watch(f->store, &watcher, f);
+    prepare(f);
+    mine = RG_TAKE(f->account);
+    sync_with(f, f->store, mine, RG_SYNC_CLAIM);
+    assert_int_equal(mine->role, RG_ROLE_OWNER);
+    f->other = open_store_with(f, 1);
+    f->other->ops->watch(f->other, &watcher, f);
+    run_until(f, fine);
+    load_from(f, f->other);
+    assert_int_equal(f->account->role, RG_ROLE_FOLLOWER);
+    assert_false(f->account->unled);
+    assert_int_equal(f->account->roster->n, 4);
+    return mine;
+}
+
+static bool same_version(const struct rg_account *a, const struct rg_account *b)
+{
+    return a->epoch == b->epoch && rg_stamp_equal(a->head, b->head);
+}
+
+static struct rg_account *awaited;
+static bool follows(struct fixture *f)
+{
+    return same_version(f->account, awaited);
+}
+
+static void redis__share__a_follower_shows_what_the_owner_writes(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_account *mine = two_instances(f), *theirs = f->account;
+    struct rg_version before = head(theirs);
+    size_t index;
+
+    f->account = mine; /* push works on it */
+    push(f, f->store, "nurse@example.net", "Nurse");
+    push(f, f->store, "romeo@example.net", NULL);
+    f->account = theirs;
+    awaited = mine;
+    run_until(f, follows);
+    assert_non_null(rg_roster_find(theirs->roster, "nurse@example.net"));
+    assert_null(rg_roster_find(theirs->roster, "romeo@example.net"));
+    assert_true(rg_account_since(theirs, &before, &index));
+    assert_int_equal(theirs->journal_n - index, 2);
+    assert_true(theirs->mark == 0);
+    assert_false(theirs->trusted);
+    assert_true(f->moved > 0);
+    /* Not told, but looked: the same. */
+    sync_with(f, f->other, theirs, RG_SYNC_LOOK);
+    assert_int_equal(theirs->role, RG_ROLE_FOLLOWER);
+    sync_with(f, f->other, theirs, RG_SYNC_CLAIM);
+    assert_int_equal(theirs->role, RG_ROLE_FOLLOWER); /* the owner is alive */
+    let_go(f, f->other);
+    f->store->ops->release_take(f->store, mine);
+}
+
+static void redis__share__more_than_the_journal_holds_comes_whole(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_account *mine = two_instances(f), *theirs = f->account;
+    struct rg_version before = head(theirs);
+    size_t index;
+
+    f->account = mine;
+    first_roster(f, f->store, 1500);
+    f->account = theirs;
+    awaited = mine;
+    run_until(f, follows);
+    assert_int_equal(theirs->roster->n, 1500);
+    assert_false(rg_account_since(theirs, &before, &index));
+    let_go(f, f->other);
+    f->store->ops->release_take(f->store, mine);
+}
+
+static void redis__share__it_is_given_to_who_asks(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_account *mine = two_instances(f), *theirs = f->account;
+
+    sync_with(f, f->other, theirs, RG_SYNC_TAKE);
+    assert_true(f->asked > 0);
+    assert_int_equal(theirs->role, RG_ROLE_OWNER);
+    assert_int_equal(mine->role, RG_ROLE_FOLLOWER);
+    assert_false(mine->trusted);
+    push(f, f->other, "nurse@example.net", "Nurse"); /* works on theirs */
+    f->account = mine;
+    awaited = theirs;
+    run_until(f, follows);
+    f->account = theirs;
+    let_go(f, f->other);
+    f->store->ops->release_take(f->store, mine);
+}
+
+static bool owner_is_gone(struct fixture *f)
+{
+    return f->account->unled;
+}
+
+static void redis__share__a_dead_owner_is_followed(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_account *mine = two_instances(f);
+
+    rg_account_unref(mine);
+    kill_store(f->store);
+    f->store = RG_TAKE(f->other);
+    run_until(f, owner_is_gone); /* once its heartbeat has run out */
+    sync_with(f, f->store, f->account, RG_SYNC_CLAIM);
+    assert_int_equal(f->account->role, RG_ROLE_OWNER);
+    assert_int_equal(f->account->roster->n, 4);
+    push(f, f->store, "nurse@example.net", "Nurse");
+    run_until(f, written);
+}
+
+static bool is_alone(struct fixture *f)
+{
+    return f->account->role == RG_ROLE_ALONE;
+}
+
+static bool is_owner(struct fixture *f)
+{
+    return f->account->role == RG_ROLE_OWNER;
+}
+
+static bool leased(struct fixture *f)
+{
+    return f->lease_ms > rg_loop_now_ms(f->loop);
+}
+
+static void redis__share__without_redis_each_is_alone(void **state)
+{
+    struct fixture *f = *state;
+
+    f->store->ops->watch(f->store, &watcher, f);
+    prepare(f);
+    sync_with(f, f->store, f->account, RG_SYNC_CLAIM);
+    run_until(f, is_owner);
+    run_until(f, leased);
+    f->moved = 0;
+    redis_kill(&redis);
+    run_until(f, is_alone);
+    assert_int_equal(f->moved, 1);
+    sync_with(f, f->store, f->account, RG_SYNC_TAKE); /* answered all the same */
+    assert_int_equal(f->account->role, RG_ROLE_ALONE);
+    redis_again(&redis);
+    redis_do(&redis, "SELECT 3");
+    run_until(f, is_owner); /* what is trusted is claimed */
+    run_until(f, written);
 }
 
 static void on_ended(void *arg, bool everywhere)
@@ -235,7 +375,7 @@ static void redis__end__reaches_the_other_instance(void **state)
     prepare(f);
     mine = RG_TAKE(f->account);
     f->other = open_store_with(f, 1);
-    f->other->ops->watch(f->other, on_news, f);
+    f->other->ops->watch(f->other, &watcher, f);
     run_until(f, fine);
     load_from(f, f->other);
     assert_int_equal(f->account->n_ends, 0);
@@ -292,8 +432,11 @@ int main(void)
         TEST(redis__read_only__goes_on_and_catches_up),
         TEST(redis__full__goes_on_and_catches_up),
         TEST(redis__slow__load_is_answered_in_time),
-        TEST(redis__fence__a_second_writer_waits_for_the_first),
-        TEST(redis__fence__a_dead_writer_is_followed),
+        TEST(redis__share__a_follower_shows_what_the_owner_writes),
+        TEST(redis__share__more_than_the_journal_holds_comes_whole),
+        TEST(redis__share__it_is_given_to_who_asks),
+        TEST(redis__share__a_dead_owner_is_followed),
+        TEST(redis__share__without_redis_each_is_alone),
         TEST(redis__end__reaches_the_other_instance),
         TEST(redis__end__outlives_the_process_and_an_absence),
     };

@@ -264,7 +264,7 @@ static void push(struct fixture *f, struct rg_account *account, const char *jid,
                                           jid, rg_loop_unix_s(f->loop), &changed),
                      RG_OK);
     assert_true(changed);
-    f->store->ops->commit(f->store, account, 1);
+    (void)f->store->ops->commit(f->store, account, NULL, NULL);
 }
 
 static void first_roster(struct fixture *f, struct rg_account *account)
@@ -282,7 +282,7 @@ static void first_roster(struct fixture *f, struct rg_account *account)
         rg_account_replace(account, roster, rg_loop_unix_s(f->loop), &changes, &reset), RG_OK);
     assert_true(reset);
     rg_account_set_ver(account, "v\0er", 4);
-    f->store->ops->commit(f->store, account, SIZE_MAX);
+    (void)f->store->ops->commit(f->store, account, NULL, NULL);
     rg_roster_unref(roster);
 }
 

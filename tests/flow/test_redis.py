@@ -76,6 +76,8 @@ def test_streams_resume_with_exactly_what_was_missed(fake, start, juliet, redis,
     gateway.start()
     with gateway.stream(api, last_event_id=last) as again:
         assert again.wait_sync().json["resumed"] is True
+        # A killed instance owns the account until its heartbeat has run out.
+        again.wait_item("missed@example.com", timeout=10)
         changes = [event.json["item"]["jid"] if event.name == "roster.set" else event.name
                    for event in again.events.all() if event.name.startswith("roster")]
         assert changes == ["missed@example.com"]

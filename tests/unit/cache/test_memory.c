@@ -72,7 +72,7 @@ static void push(struct fixture *f, struct rg_account *account, const char *name
     assert_int_equal(rg_account_push_take(account, rg_item_create(&spec), "x@y",
                                           rg_loop_unix_s(f->loop), &changed),
                      RG_OK);
-    f->store->ops->commit(f->store, account, 1);
+    (void)f->store->ops->commit(f->store, account, NULL, NULL);
 }
 
 static int accounts(struct fixture *f)

@@ -90,11 +90,14 @@ static void load(struct rg_store *base, const char *user, rg_store_load_fn fn, v
     job->load = fn;
 }
 
-static void commit(struct rg_store *base, struct rg_account *account, size_t n_changes)
+static bool commit(struct rg_store *base, struct rg_account *account, rg_store_kept_fn fn,
+                   void *arg)
 {
     (void)account;
-    (void)n_changes;
+    (void)fn;
+    (void)arg;
     self(base)->commits++;
+    return true;
 }
 
 static void end(struct rg_store *base, struct rg_account *account, const struct rg_end *what,

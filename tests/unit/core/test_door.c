@@ -53,10 +53,10 @@ static void door__published__serves_when_live(void **state)
     assert_int_equal(look(door, &claims, 5), RG_E_NOT_FOUND);
     assert_int_equal(rg_door_last_used_ms(door, JULIET), 0);
     for (size_t i = 0; i < RG_ARRAY_LEN(rows); i++) {
-        rg_door_publish(door, JULIET, rows[i].state, snapshot, NULL, 0);
+        rg_door_publish(door, JULIET, rows[i].state, RG_DOOR_FREE, snapshot, NULL, 0);
         assert_int_equal(look(door, &claims, 6), rows[i].served ? RG_OK : RG_E_NOT_FOUND);
     }
-    rg_door_publish(door, JULIET, RG_STATE_LIVE, NULL, NULL, 0);
+    rg_door_publish(door, JULIET, RG_STATE_LIVE, RG_DOOR_FREE, NULL, NULL, 0);
     assert_int_equal(look(door, &claims, 7), RG_E_NOT_FOUND);
     assert_int_equal(rg_door_last_used_ms(door, JULIET), 7);
     rg_door_remove(door, JULIET);
@@ -82,18 +82,18 @@ static void door__ends__refuse_what_they_name(void **state)
     memset(rows[2].id, 2, RG_ID_BYTES);
     for (size_t i = 0; i < RG_ARRAY_LEN(rows); i++) {
         struct rg_end ends[] = {other, rows[i]};
-        rg_door_publish(door, JULIET, RG_STATE_LIVE, snapshot, ends, 2);
+        rg_door_publish(door, JULIET, RG_STATE_LIVE, RG_DOOR_FREE, snapshot, ends, 2);
         assert_int_equal(look(door, &claims, 1), codes[i]);
-        rg_door_publish(door, JULIET, RG_STATE_OFFLINE, snapshot, ends, 2);
+        rg_door_publish(door, JULIET, RG_STATE_OFFLINE, RG_DOOR_FREE, snapshot, ends, 2);
         assert_int_equal(look(door, &claims, 1), codes[i]); /* dead even while away */
     }
     rows[1].at_s = 99; /* before the password was given */
-    rg_door_publish(door, JULIET, RG_STATE_LIVE, snapshot, rows + 1, 1);
+    rg_door_publish(door, JULIET, RG_STATE_LIVE, RG_DOOR_FREE, snapshot, rows + 1, 1);
     assert_int_equal(look(door, &claims, 1), RG_OK);
     /* A tag or id of 16 bytes must fit in whole. */
     memset(rows[2].id, 2, RG_ID_BYTES);
     rows[2].id[RG_ID_BYTES - 1] = 3;
-    rg_door_publish(door, JULIET, RG_STATE_LIVE, snapshot, rows + 2, 1);
+    rg_door_publish(door, JULIET, RG_STATE_LIVE, RG_DOOR_FREE, snapshot, rows + 2, 1);
     assert_int_equal(look(door, &claims, 1), RG_OK);
     rg_snapshot_unref(snapshot);
     rg_door_destroy(door);
@@ -139,6 +139,7 @@ static void door__hammered__stays_whole(void **state)
     (void)state;
     assert_non_null(hammer);
     hammer->door = rg_door_create();
+    rg_door_lease(hammer->door, INT64_MAX);
     for (size_t i = 0; i < RG_ARRAY_LEN(hammer->snapshots); i++)
         hammer->snapshots[i] = snapshot_of("romeo@example.net|Romeo|both|Friends");
     for (int i = 0; i < USERS; i++)
@@ -153,7 +154,7 @@ static void door__hammered__stays_whole(void **state)
             rg_door_remove(hammer->door, user);
         else
             rg_door_publish(hammer->door, user, i % 3 ? RG_STATE_LIVE : RG_STATE_OFFLINE,
-                            hammer->snapshots[i % 4], &end, i % 4 == 0);
+                            RG_DOOR_LEASED, hammer->snapshots[i % 4], &end, i % 4 == 0);
         (void)rg_door_last_used_ms(hammer->door, user);
     }
     atomic_store(&hammer->stop, true);
@@ -239,10 +240,28 @@ static void snapshot__bodies__say_the_same(void **state)
     rg_snapshot_unref(snapshot);
 }
 
+static void door__shared__owners_serve_while_their_lease_lasts(void **state)
+{
+    struct rg_door *door = rg_door_create();
+    struct rg_snapshot *snapshot = snapshot_of("");
+    struct rg_claims claims = claims_of(JULIET);
+    (void)state;
+    rg_door_publish(door, JULIET, RG_STATE_LIVE, RG_DOOR_LEASED, snapshot, NULL, 0);
+    assert_int_equal(look(door, &claims, 1), RG_E_NOT_FOUND);
+    rg_door_lease(door, 5);
+    assert_int_equal(look(door, &claims, 5), RG_OK);
+    assert_int_equal(look(door, &claims, 6), RG_E_NOT_FOUND);
+    rg_door_publish(door, JULIET, RG_STATE_LIVE, RG_DOOR_ASK, snapshot, NULL, 0);
+    assert_int_equal(look(door, &claims, 5), RG_E_NOT_FOUND);
+    rg_snapshot_unref(snapshot);
+    rg_door_destroy(door);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(door__published__serves_when_live),
+        cmocka_unit_test(door__shared__owners_serve_while_their_lease_lasts),
         cmocka_unit_test(door__ends__refuse_what_they_name),
         cmocka_unit_test(door__hammered__stays_whole),
         cmocka_unit_test(snapshot__made_by_many__is_one_body),
