@@ -128,7 +128,9 @@ static bool start(struct rg_record *record)
 {
     if (record->erase)
         return rg_record_start_erase(record);
-    if (record->refresh)
+    if (record->disown && !record->write)
+        return rg_record_start_release(record); /* before it is looked at for the next owner */
+    if (record->refresh && !record->disown)
         return rg_record_start_refresh(record);
     if (record->write_ends)
         return rg_record_start_ends(record);

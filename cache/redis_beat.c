@@ -47,8 +47,10 @@ static void on_beaten(void *arg, const redisReply *reply)
     gone = reply->type == REDIS_REPLY_NIL && redis->beat_ok_ms != 0 &&
            now_ms - redis->beat_ok_ms < RG_REDIS_ALIVE_MS - RG_REDIS_BEAT_MS;
     redis->beat_ok_ms = now_ms;
-    if (gone)
+    if (gone) {
+        redis->emptied_ms = now_ms;
         rg_log(RG_LOG_WARN, "redis", "emptied");
+    }
     if (gone || refused)
         all_wish(redis, refused);
 }

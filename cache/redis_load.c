@@ -350,6 +350,7 @@ static bool ask(struct rg_record *record)
     rg_redis_args_puts(&args, record->dead);
     rg_redis_args_number(&args, redis->ttl_ms);
     rg_redis_put_news(&args, redis, RG_NEWS_LOOK, user);
+    rg_redis_args_puts(&args, strcmp(record->owner, record->dead) != 0 ? record->owner : "");
     return rg_redis_link_call_take(redis->link, &rg_redis_script_load, &args, on_loaded,
                                    record);
 }

@@ -147,13 +147,31 @@ static void look_again(struct rg_record *record)
     record->refresh = true;
 }
 
-/* The answer to the question after a heartbeat. One of another run of Redis came out of a dump,
- * or is of an instance that has not come back to this Redis yet: either way nobody who owns
- * anything here. */
+/* The answer to the question after this process's heartbeat and another one's. One of another
+ * run of Redis came out of a dump, or is of an instance that has not come back to this Redis
+ * yet: either way nobody who owns anything here. One that is missing has run out, unless Redis
+ * was emptied: then this process's own is missing as well, or was a moment ago. */
 static bool is_gone(const struct rg_redis *redis, const redisReply *reply)
 {
-    return reply->type == REDIS_REPLY_NIL ||
-           (reply->type == REDIS_REPLY_STRING && strcmp(reply->str, redis->run) != 0);
+    int64_t now_ms = rg_loop_now_ms(redis->loop);
+    const redisReply *own, *other;
+
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2)
+        return false;
+    own = reply->element[0];
+    other = reply->element[1];
+    if (other->type == REDIS_REPLY_STRING)
+        return strcmp(other->str, redis->run) != 0;
+    return other->type == REDIS_REPLY_NIL && own->type == REDIS_REPLY_STRING &&
+           (redis->emptied_ms == 0 || now_ms - redis->emptied_ms >= RG_REDIS_ALIVE_MS);
+}
+
+static void put_question(struct rg_redis_args *args, const struct rg_redis *redis,
+                         const char *owner)
+{
+    rg_redis_args_puts(args, "MGET");
+    rg_redis_alive_key(args, redis->id);
+    rg_redis_alive_key(args, owner);
 }
 
 static void on_owner(void *arg, const redisReply *reply)
@@ -186,8 +204,7 @@ bool rg_record_owner_asked_after(struct rg_record *record)
     if (!record->claiming || record->owner[0] == '\0' ||
         strcmp(record->owner, record->redis->id) == 0)
         return false;
-    rg_redis_args_puts(&args, "GET");
-    rg_redis_alive_key(&args, record->owner);
+    put_question(&args, record->redis, record->owner);
     return rg_redis_link_call_take(record->redis->link, NULL, &args, on_owner, record);
 }
 
@@ -328,6 +345,7 @@ void rg_redis_put_release(struct rg_redis_args *args, const struct rg_record *re
     rg_redis_key(args, record->account->user, "meta");
     rg_redis_args_puts(args, record->redis->id);
     rg_redis_put_news(args, record->redis, RG_NEWS_FREE, record->account->user);
+    rg_redis_args_number(args, record->redis->ttl_ms);
 }
 
 bool rg_record_start_release(struct rg_record *record)
@@ -380,8 +398,7 @@ static void check_owner(struct rg_redis *redis, const char *owner)
         return; /* in a second */
     check->redis = redis;
     memcpy(check->owner, owner, sizeof(check->owner));
-    rg_redis_args_puts(&args, "GET");
-    rg_redis_alive_key(&args, owner);
+    put_question(&args, redis, owner);
     if (!rg_redis_link_call_take(redis->link, NULL, &args, on_heartbeat, check))
         free(check);
 }

@@ -138,6 +138,7 @@ struct rg_redis {
     bool beating;
     int64_t beat_sent_ms;
     int64_t beat_ok_ms; /* 0: none since the connection */
+    int64_t emptied_ms; /* when the last beat was found missing; 0: never */
     bool refuses;       /* it answers, but does not write */
     char refusal[96];
     const struct rg_store_watcher *watcher; /* NULL: nobody */

@@ -223,7 +223,9 @@ static void lost_race(struct rg_record *record, const redisReply *owner, const r
         rg_redis_base_fini(&record->base);
     }
     if (owner->len != 0 && !record->owned) {
-        record->claim = true;
+        record->disown = false;
+        record->write = record->account->trusted;
+        record->claim = record->account->trusted;
         record->refresh = true;
     } else if (++record->tries > TRIES) {
         record->tries = 0;

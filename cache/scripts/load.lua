@@ -2,12 +2,13 @@
 -- Redis serves it too.
 -- KEYS: meta, items, journal, ends.
 -- ARGV: 1 the version that the reader has ("" none)  2 "tail": what was added to it is enough
---       3 who claims the account ("" nobody)  4 owner that may be followed  5 ttl in ms
---       6 channel  7 message that tells of the claim.
+--       3 who claims the account ("" nobody)  4 owner that is gone  5 ttl in ms
+--       6 channel  7 message that tells of the claim  8 owner as the reader knows it: it counts
+--       if nothing is kept, as it may live and only Redis was emptied.
 -- Returns {owner, version, state, ends, items, journal, "same", "tail" or "whole"}: with "same"
 -- state, items and journal are empty; with "tail" the journal is what came after the reader's
 -- version, if it is in there at all, and items are empty.
-local owner = redis.call('HGET', KEYS[1], 'owner') or ''
+local owner = redis.call('HGET', KEYS[1], 'owner') or ARGV[8]
 local at = redis.call('HGET', KEYS[1], 'at') or ''
 if ARGV[3] ~= '' and owner ~= ARGV[3] and (owner == '' or owner == ARGV[4]) then
     redis.call('HSET', KEYS[1], 'owner', ARGV[3])

@@ -46,7 +46,7 @@ void rg_op_finish(struct rg_op *op)
     if (op->timed)
         rg_timer_fini(&op->timer, op->core->loop);
     op->timed = false;
-    if (user != NULL && op->version[0] == '\0')
+    if (user != NULL && op->version[0] == '\0' && rg_follow_is_current(op))
         rg_user_version(user, op->version);
     op->user = NULL;
     op->done(op);

@@ -73,6 +73,12 @@ static void looked(struct rg_user *user)
     rg_op_list_run(&user->lookers);
 }
 
+bool rg_follow_is_current(const struct rg_op *op)
+{
+    return op->err.code == RG_OK || op->look != 0 || op->user->account == NULL ||
+           !must_look(op->user);
+}
+
 bool rg_follow_wait(struct rg_op *op)
 {
     struct rg_user *user = op->user;

@@ -253,6 +253,8 @@ void rg_pool_password_dead(struct rg_user *user, const uint8_t tag[RG_ID_BYTES])
 void rg_follow_watch(struct rg_core *core);
 /* True: the op waits, and is run again, for what is shown to be what the store has. */
 bool rg_follow_wait(struct rg_op *op);
+/* Is what is shown the newest, as far as the op can say? */
+bool rg_follow_is_current(const struct rg_op *op);
 /* The session is bound: claims the account, then reads the roster. */
 void rg_follow_bound(struct rg_user *user);
 /* May the XMPP server be asked, for what is here? If not, that is on its way, and

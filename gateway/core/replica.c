@@ -25,6 +25,8 @@ static void start_get(struct rg_user *user)
     struct rg_err err;
     if (user->given_up)
         return; /* who waits is run again when it is closed */
+    if (user->link == RG_LINK_LIVE && !account->trusted)
+        rg_replica_drop_early(user); /* from before: the answer has them, and what followed */
     user->sent_ver = false;
     user->full = user->full || user->doubted;
     if (user->features.roster_versioning) {
@@ -220,6 +222,34 @@ static void take_not_found(struct rg_user *user)
     rg_hub_wake_polls(user); /* what they wait for will never come */
 }
 
+/* Another instance wrote what is here, and its session may have been ahead of this one: pushes
+ * from before the answer may say what has been told already. The answer is newer than either;
+ * should it lack what they brought all the same, the roster is read once more. False: out of
+ * memory. */
+static bool drop_outdated(struct rg_user *user, struct rg_roster *answer)
+{
+    struct rg_early_push *early;
+    bool lacks = false;
+    if (user->n_early == 0 || user->account->mark != 0 || !rg_user_has_roster(user))
+        return true; /* all that was told came before the first of them */
+    RG_CLEANUP(rg_roster_unrefp) struct rg_roster *last = with_early(user, answer);
+    if (last == NULL)
+        return false;
+    STAILQ_FOREACH(early, &user->early, link)
+    {
+        const struct rg_item *pushed = rg_roster_find(last, early->jid);
+        const struct rg_item *answered = rg_roster_find(answer, early->jid);
+        lacks = lacks || (pushed == NULL) != (answered == NULL) ||
+                (pushed != NULL && !rg_item_equal(pushed, answered));
+    }
+    rg_replica_drop_early(user);
+    if (lacks) {
+        user->doubted = true;
+        user->doubt_asked = false;
+    }
+    return true;
+}
+
 static enum rg_code take_answer(struct rg_user *user, const struct rg_roster_answer *answer,
                                 struct rg_err *err)
 {
@@ -239,11 +269,13 @@ static enum rg_code take_answer(struct rg_user *user, const struct rg_roster_ans
         *err = answer->err;
         return err->code;
     }
-    if (!answer->unchanged)
-        return take_full(user, answer, err);
-    if (!user->sent_ver)
+    if (answer->unchanged && !user->sent_ver)
         return rg_fail(err, RG_E_UNREACHABLE,
                        "the XMPP server called a roster unchanged that it was never told of");
+    if (!drop_outdated(user, answer->unchanged ? user->account->roster : answer->roster))
+        return rg_fail(err, RG_E_INTERNAL, "out of memory");
+    if (!answer->unchanged)
+        return take_full(user, answer, err);
     rg_metric_add(user->core->metrics.fetch_unchanged, 1);
     confirmed(user);
     spread(user);

@@ -49,6 +49,12 @@ static void finish_as(struct rg_op *op, enum rg_code code, const char *text)
     finish(op);
 }
 
+static struct rg_item *current_item(const struct rg_op *op)
+{
+    const struct rg_user *user = op->user;
+    return rg_user_has_roster(user) ? rg_roster_find(user->account->roster, op->in.jid) : NULL;
+}
+
 static bool shows_it(const struct rg_op *op, const struct rg_item *item)
 {
     if (op->kind == RG_OP_REMOVE)
@@ -64,52 +70,68 @@ static bool stored_otherwise(const struct rg_op *op, const struct rg_item *item)
            (op->before == NULL || !rg_item_equal(op->before, item));
 }
 
-static void keep_item(struct rg_op *op, struct rg_item *item)
+/* The item and the version that shows it. */
+static void note_item(struct rg_op *op, struct rg_item *item)
 {
+    const struct rg_account *account = op->user->account;
     rg_item_unref(op->out.item);
     op->out.item = item != NULL && op->kind != RG_OP_REMOVE ? rg_item_ref(item) : NULL;
+    op->version[0] = '\0';
+    if (rg_user_has_roster(op->user))
+        (void)rg_account_version(account, op->version);
+}
+
+/* What the answer rests on has not been told yet: it waits for that. */
+static void wait_until_kept(struct rg_op *op)
+{
+    if (op->list != NULL)
+        TAILQ_REMOVE(op->list, op, link);
+    op->core->n_writes += op->stage < SENT;
+    op->stage = KEPT;
+    rg_op_list_in(&op->user->keepers, op);
 }
 
 static void complete(struct rg_op *op)
 {
-    struct rg_user *user = op->user;
-    struct rg_item *item =
-        rg_user_has_roster(user) ? rg_roster_find(user->account->roster, op->in.jid) : NULL;
-    bool by_push = op->stage != BARRIER;
-    if (!by_push && !shows_it(op, item) && !stored_otherwise(op, item)) {
+    struct rg_item *item = current_item(op);
+    if (op->stage == BARRIER && !shows_it(op, item) && !stored_otherwise(op, item)) {
         rg_metric_add(op->core->metrics.not_applied, 1);
         finish_as(op, RG_E_NOT_APPLIED,
                   "the XMPP server confirmed the change, but its roster does not show it");
         return;
     }
+    /* What stands; but if another client has undone it, what stood when its push came. */
+    if ((item != NULL) == (op->kind != RG_OP_REMOVE))
+        note_item(op, item);
     op->out.created = op->before == NULL;
-    if (item != NULL || op->kind == RG_OP_REMOVE)
-        keep_item(op, item);
-    if (!user->committing) {
+    if (op->user->committing)
+        wait_until_kept(op);
+    else
         finish(op);
-        return;
-    }
-    if (op->list != NULL)
-        TAILQ_REMOVE(op->list, op, link);
-    op->stage = KEPT;
-    rg_op_list_in(&user->keepers, op);
 }
 
-/* It is kept, and visible everywhere; but if this instance was overtaken before, then the
- * account is the new owner's, and only reading again tells. */
+/* What was committed is over. If the version that was to be told is not among what is kept,
+ * then this instance was overtaken before, and only the new owner's version tells. */
 static void kept(struct rg_op *op)
 {
     struct rg_user *user = op->user;
-    struct rg_item *item =
-        rg_user_has_roster(user) ? rg_roster_find(user->account->roster, op->in.jid) : NULL;
-    if (user->account->role != RG_ROLE_FOLLOWER || shows_it(op, item)) {
+    struct rg_item *item = current_item(op);
+    struct rg_version version;
+    size_t index;
+    if (op->err.code != RG_OK || op->version[0] == '\0' || !rg_user_has_roster(user) ||
+        (rg_version_parse(&version, op->version, strlen(op->version)) &&
+         rg_account_since(user->account, &version, &index))) {
         finish(op);
         return;
     }
-    op->stage = BARRIER;
-    op->flag = false;
-    op->timed_out = false;
-    rg_replica_barrier(user, op, false);
+    if (shows_it(op, item)) {
+        note_item(op, item);
+        finish(op);
+        return;
+    }
+    op->version[0] = '\0';
+    op->stage = GRACE; /* reads again, if it can */
+    rg_op_run(op);
 }
 
 /* ---- judging and sending */
@@ -267,13 +289,15 @@ static enum rg_code send_iq(struct rg_op *op)
 static void start(struct rg_op *op)
 {
     struct rg_user *user = op->user;
-    struct rg_item *item =
-        rg_user_has_roster(user) ? rg_roster_find(user->account->roster, op->in.jid) : NULL;
+    struct rg_item *item = current_item(op);
     op->before = item != NULL ? rg_item_ref(item) : NULL;
     op->flag = false;
     if (judge(op, item) != RG_OK || send_iq(op) != RG_OK) {
         tell_when_to_retry(op);
-        rg_op_finish(op);
+        if (op->user->committing)
+            wait_until_kept(op);
+        else
+            rg_op_finish(op); /* the pump goes on by itself */
         return;
     }
     op->stage = SENT;
@@ -318,8 +342,7 @@ void rg_write_saw_push(struct rg_user *user, const char *jid, const struct rg_it
         if (strcmp(op->in.jid, jid) != 0 || !shows_it(op, item))
             continue;
         op->flag = true;
-        /* Another client may remove it before the result comes: it was made all the same. */
-        keep_item(op, rg_roster_find(user->account->roster, jid));
+        note_item(op, current_item(op));
         if (op->stage == GRACE)
             complete(op);
         return; /* one write per JID is in flight */

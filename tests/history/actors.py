@@ -111,16 +111,33 @@ class Writer(Actor):
 
     def __init__(self, world, user, number):
         super().__init__(world, user, f"w{number}")
-        self.client = Client("127.0.0.1", world.gateway.port, ANSWER_LIMIT)
+        self.clients = {}  # instance -> (its Client, the life it is linked to)
+        self.gateway = None
+        self.token = None
         self.version = None
         self.older = []
         self.etags = {}
 
-    async def ask(self, op, method, path, body=None, headers=None, **fields):
-        """Sends a request, notes its begin and end, judges its outcome; returns (answer, record)."""
-        record = {"u": self.user.tag, "c": self.name, "op": op, "s": self.world.recorder.now(), **fields}
+    def link(self, gateway):
+        """A keep-alive connection to one instance, and the life of it that this connection leads to."""
+        client, life = self.clients.get(gateway.name, (None, None))
+        if client is None:
+            client = Client("127.0.0.1", gateway.port, ANSWER_LIMIT)
+        if client.link is None:
+            life = gateway.life
+        self.clients[gateway.name] = (client, life)
+        return client, life
+
+    async def ask(self, op, method, path, body=None, headers=None, at=None, **fields):
+        """Sends a request to an instance (`at`: to this one), notes its begin and end, judges its
+        outcome; returns (answer, record)."""
+        self.gateway = at or self.world.fleet.choose(self.rng, self.gateway)
+        client, life = self.link(self.gateway)
+        record = {"u": self.user.tag, "c": self.name, "g": life, "op": op, "s": self.world.recorder.now(),
+                  **fields}
+        client.token = self.token
         try:
-            answer = await self.client.ask(method, path, body, headers or {})
+            answer = await client.ask(method, path, body, headers or {})
         except Lost as lost:
             answer = None
             record.update(out="unknown", err=str(lost))
@@ -145,8 +162,8 @@ class Writer(Actor):
         return answer.json()["token"]
 
     async def start(self):
-        self.client.token = await self.sign_in()
-        if self.client.token is None:
+        self.token = await self.sign_in()
+        if self.token is None:
             raise RuntimeError(f"{self.name} could not sign in before the first fault")
 
     async def run(self):
@@ -252,12 +269,23 @@ class Writer(Actor):
             return
         _, record = await self.ask("sign-out", "DELETE", "/v1/session")
         self.note(record)
-        self.client.token = token
+        self.token = token
+
+    async def agreed(self, items):
+        """Does every instance give these items, under one version?"""
+        records = [await self.read_roster(at=gateway) for gateway in self.world.fleet.gateways]
+        return len({record.get("ver") for record in records}) == 1 and all(
+            {item["jid"]: item for item in record.get("items", ())} == items for record in records)
 
     async def finish(self):
-        await self.read_roster(final=True)
+        for gateway in self.world.fleet.gateways:
+            await self.read_roster(at=gateway, final=True)
         await self.do_changes()
-        self.client.drop()
+        self.drop()
+
+    def drop(self):
+        for client, _ in self.clients.values():
+            client.drop()
 
 
 class Reader(Actor):
@@ -266,6 +294,7 @@ class Reader(Actor):
     def __init__(self, world, user, number):
         super().__init__(world, user, f"s{number}")
         self.items, self.version, self.seen = None, None, []
+        self.life = None
         self.http = Writer(world, user, 0)
         self.http.name, self.http.rng = self.name, self.rng
 
@@ -273,14 +302,14 @@ class Reader(Actor):
         await self.http.start()
 
     def resume(self):
-        """(how, id, whether it goes into the header)."""
+        """(how, id, whether it goes into the header, the items at that id)."""
         draw = self.rng.random()
         if self.version is None or draw < 0.06:
-            return ("read", None, False) if self.rng.random() < 0.5 else ("none", None, False)
+            return ("read" if self.rng.random() < 0.5 else "none"), None, False, None
         if draw < 0.16 and self.seen:
-            version, self.items = self.rng.choice(self.seen)
-            return "older", version, True
-        return "resume", self.version, draw < 0.85
+            version, items = self.rng.choice(self.seen)
+            return "older", version, True, items
+        return "resume", self.version, draw < 0.85, self.items
 
     async def run(self):
         while not self.world.over.is_set():
@@ -289,17 +318,16 @@ class Reader(Actor):
                 await self.pause(0.15)
 
     async def follow(self):
-        how, version, header = self.resume()
+        how, version, header, items = self.resume()
         if how == "read":
             record = await self.http.read_roster()
             if record.get("status") != 200:
                 return
             version = record["ver"]
-            self.items = {item["jid"]: item for item in record["items"]}
-        elif how == "none":
-            self.items = None
-        start = self.world.recorder.now()
-        stream = EventStream("127.0.0.1", self.world.gateway.port, self.http.client.token)
+            items = {item["jid"]: item for item in record["items"]}
+        self.gateway = self.world.fleet.choose(self.rng)
+        self.life, start = self.gateway.life, self.world.recorder.now()
+        stream = EventStream("127.0.0.1", self.gateway.port, self.http.token)
         status, code = None, None
         try:
             query = f"?since={version}" if version and not header else ""
@@ -307,18 +335,18 @@ class Reader(Actor):
                                                   ANSWER_LIMIT)
         except (OSError, EOFError, ValueError, asyncio.TimeoutError) as error:
             code = repr(error)
-        self.world.recorder.add("conn", u=self.user.tag, c=self.name, t=start, how=how,
+        self.world.recorder.add("conn", u=self.user.tag, c=self.name, g=self.life, t=start, how=how,
                                 status=status, code=code, **{"from": version})
         if status != 200:
             stream.close()
             await self.pause(0.2)
             return
-        self.version = version
+        self.version, self.items = version, items
         by, bye = await self.listen(stream)
         stream.close()
         if by is not None:
-            self.world.recorder.add("drop", u=self.user.tag, c=self.name, t=self.world.recorder.now(),
-                                    by=by, bye=bye)
+            self.world.recorder.add("drop", u=self.user.tag, c=self.name, g=self.life,
+                                    t=self.world.recorder.now(), by=by, bye=bye)
 
     async def listen(self, stream):
         """Until it is time to drop, the server ends it, or all is over."""
@@ -346,8 +374,8 @@ class Reader(Actor):
     def take(self, kind, ident, data):
         if kind in ("ping", "subscriptions", "session"):
             return
-        self.world.recorder.add("ev", u=self.user.tag, c=self.name, t=self.world.recorder.now(),
-                                ev=kind, id=ident, data=data)
+        self.world.recorder.add("ev", u=self.user.tag, c=self.name, g=self.life,
+                                t=self.world.recorder.now(), ev=kind, id=ident, data=data)
         if kind == "roster":
             self.items = {item["jid"]: item for item in data["items"]}
         elif kind == "roster.set":

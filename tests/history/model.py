@@ -1,5 +1,4 @@
-"""What a history is checked against: the server's own order of states, as the witness saw it, and
-the one content every version stands for, gathered from all clients.
+"""What a history is checked against: the server's own order of states, as the witness saw it.
 
 A roster is a set of registers, one per JID; a value is an item's canonical text, None if there is no
 item. Names and tagged groups are unique to the write that made them, so a value names its writer.
@@ -10,6 +9,9 @@ import re
 
 SLACK = 1.0  # seconds the witness may hear of a change after everybody else
 MEMBERS = {"jid", "name", "groups", "subscription", "ask", "approved"}
+READS = {"get", "get-item", "changes"}
+WRITES = {"put", "patch", "delete"}
+WITNESS = {"xset", "xremove", "xsub"}
 OWNER = re.compile(r"(?:^|[^a-z0-9])(u[a-z])[.@]")
 
 
@@ -32,6 +34,11 @@ def split(version):
     """(prefix, seq), None if it is no version."""
     prefix, dash, seq = (version or "").rpartition("-")
     return (prefix, int(seq)) if dash and seq.isdigit() else None
+
+
+def epoch_of(prefix):
+    """The journal a prefix belongs to: its marks change with the writer, the numbers go on."""
+    return prefix.partition(".")[0]
 
 
 class Register:
@@ -99,79 +106,6 @@ class Account:
 
     def register(self, jid):
         return self.registers.get(jid) or Register(None)
-
-
-class Canon:
-    """All that was seen under the versions of one user and one prefix."""
-
-    def __init__(self, user, prefix):
-        self.user, self.prefix = user, prefix
-        self.changes = {}  # seq -> (jid, value, time)
-        self.snaps = {}  # seq -> ({jid: value}, time)
-        self.states = {}  # seq -> {jid: value}, only where it is known
-        self.places = {}  # seq -> position of its change in the server's order
-        self.by_jid = {}  # jid -> seqs at which it changed, ascending
-
-    def see_change(self, seq, jid, value, time):
-        """None, or what it clashes with."""
-        known = self.changes.setdefault(seq, (jid, value, time))
-        return None if known[:2] == (jid, value) else known
-
-    def see_snap(self, seq, state, time):
-        known = self.snaps.setdefault(seq, (state, time))
-        return None if known[0] == state else known
-
-    def build(self, account, report):
-        """Replays the versions in order: one content each, in the order the server had them."""
-        state, previous, places = None, None, {}
-        for seq in sorted(set(self.changes) | set(self.snaps)):
-            next_state = None
-            if seq in self.changes:
-                jid, value, time = self.changes[seq]
-                self.by_jid.setdefault(jid, []).append(seq)
-                if state is not None and seq == previous + 1:
-                    if state.get(jid) == value:
-                        report("empty-change", self.user, time,
-                               f"{self.prefix}-{seq} changes nothing: {jid} {value}")
-                    next_state = dict(state)
-                    next_state[jid] = value
-                    if value is None:
-                        del next_state[jid]
-                self.place(account, places, jid, value, seq, time, places.get(jid, -1) + 1, report)
-                self.places[seq] = places.get(jid)
-            if seq in self.snaps:
-                snap, time = self.snaps[seq]
-                if next_state is not None and next_state != snap:
-                    report("snapshot-differs", self.user, time,
-                           f"{self.prefix}-{seq}: events lead to another roster than the snapshot: "
-                           f"{difference(next_state, snap)}")
-                for jid in set(account.registers) | set(snap):
-                    self.place(account, places, jid, snap.get(jid), seq, time,
-                               max(places.get(jid, 0), 0), report)
-                next_state = snap
-            if next_state is not None:
-                self.states[seq] = next_state
-            state, previous = next_state, seq
-
-    def place(self, account, places, jid, value, seq, time, low, report):
-        register = account.register(jid)
-        position = register.find(value, low)
-        if position is not None and register.times[position] > time + SLACK:
-            report("early", self.user, time, f"{self.prefix}-{seq} shows {jid} "
-                   f"{register.times[position] - time:.2f} s before the server had it: {value}")
-        elif position is not None:
-            places[jid] = position
-        elif register.first(value) is None:
-            report("invented", self.user, time,
-                   f"{self.prefix}-{seq} shows {jid} as the server never had it: {value}")
-        else:
-            report("went-back", self.user, time,
-                   f"{self.prefix}-{seq} shows {jid} older than before: {value}")
-
-    def changed_between(self, jid, low, high):
-        """Seqs in (low, high] at which jid changed."""
-        seqs = self.by_jid.get(jid, [])
-        return seqs[bisect.bisect_right(seqs, low):bisect.bisect_right(seqs, high)]
 
 
 def difference(left, right):

@@ -1,4 +1,5 @@
-"""The nemesis of a history: breaks the XMPP link and kills workers, all by the seed."""
+"""The nemesis of a history: breaks the XMPP link, kills workers and instances, maltreats Redis, all by the
+seed."""
 import asyncio
 import random
 
@@ -6,6 +7,7 @@ from proxy import DOWN, UP
 
 # kind -> weight; `--faults` chooses among them.
 KINDS = {"cut": 34, "truncate": 24, "cut-all": 6, "stall": 12, "slow": 10, "refuse": 6, "hang": 4}
+REDIS = {"redis-kill": 3, "redis-flush": 3, "redis-roll-back": 3, "redis-pause": 2}
 
 
 class Nemesis:
@@ -13,16 +15,30 @@ class Nemesis:
         self.world = world
         self.rng = random.Random(f"{world.seed}/nemesis")
         self.kinds = {kind: weight for kind, weight in KINDS.items() if kind in kinds}
-        self.kills = []
-        if "kill" in kinds:
-            length = world.options.seconds
-            self.kills = sorted(self.rng.uniform(0.1, 0.85) * length
-                                for _ in range(self.rng.choice([1, 2, 2, 3])))
+        self.redis_kinds = {kind: weight for kind, weight in REDIS.items() if kind in kinds}
+        # What is planned, in this order, so that a seed without the later kinds stays what it was.
+        length = world.options.seconds
+        self.kills = self.times("kill" in kinds, [1, 2, 2, 3], 1)
+        self.redis_faults = self.times(bool(self.redis_kinds), [1, 1, 2], length / 10)
+        self.gateway_kills = self.times("gateway-kill" in kinds, [1, 1, 2], length / 10)
+        self.redis_free, self.gateways_free = asyncio.Lock(), asyncio.Lock()
+        self.counts = {"redis": 0, "gateway": 0}
+        self.sick = None  # what Redis suffers from
         self.tasks = []
+
+    def times(self, wanted, numbers, factor):
+        """Moments at which something is due."""
+        if not wanted:
+            return []
+        number = self.rng.choice(numbers)
+        return sorted(self.rng.uniform(0.1, 0.85) * self.world.options.seconds
+                      for _ in range(max(number, round(number * factor))))
 
     async def run(self):
         """Until the world rests. Faults that last are ended by heal()."""
-        self.tasks = [asyncio.ensure_future(self.kill_at(time)) for time in self.kills]
+        self.tasks = [asyncio.ensure_future(work(time))
+                      for work, times in ((self.kill_at, self.kills), (self.redis_at, self.redis_faults),
+                                          (self.kill_gateway_at, self.gateway_kills)) for time in times]
         while not self.world.resting.is_set() and self.kinds:
             await asyncio.sleep(self.rng.uniform(0.08, 0.55))
             if self.world.resting.is_set():
@@ -39,10 +55,80 @@ class Nemesis:
         for _ in range(100):  # the worker may just be on its way back
             if self.world.resting.is_set():
                 return
-            if self.world.gateway.kill_worker(self.rng):
+            living = self.world.fleet.living()
+            if living and (living[0] if len(living) == 1 else self.rng.choice(living)).kill_worker(self.rng):
                 self.note("kill")
                 return
             await asyncio.sleep(0.05)
+
+    # --- whole instances ------------------------------------------------------------------------
+    async def kill_gateway_at(self, time):
+        """Never two at once: the next one waits until all are up."""
+        await asyncio.sleep(time)
+        gateway = self.rng.choice(self.world.fleet.gateways)
+        seconds = self.rng.choice([0.05, 0.3, 1.0, 3.0, 7.0])
+        async with self.gateways_free:
+            self.note("gateway-kill", g=gateway.life, seconds=seconds)
+            self.counts["gateway"] += 1
+            gateway.kill()
+            await asyncio.sleep(seconds)
+            await self.revive(gateway)
+
+    async def revive(self, gateway):
+        await gateway.revive()
+        self.world.recorder.add("up", t=self.world.recorder.now(), g=gateway.life)
+
+    # --- Redis ----------------------------------------------------------------------------------
+    async def redis_at(self, time):
+        await asyncio.sleep(time)
+        kind = self.rng.choices(list(self.redis_kinds), list(self.redis_kinds.values()))[0]
+        async with self.redis_free:
+            await getattr(self, "do_" + kind.replace("-", "_"))(self.world.redis)
+
+    def hurt(self, kind, **fields):
+        self.note(kind, **fields)
+        self.counts["redis"] += 1
+        self.sick = kind
+
+    def healed(self):
+        if self.sick is not None:
+            self.world.recorder.add("healed", t=self.world.recorder.now(), what=self.sick)
+        self.sick = None
+
+    async def do_redis_kill(self, redis):
+        seconds = self.rng.uniform(0.2, 1.5)
+        self.hurt("redis-kill", seconds=round(seconds, 3))
+        redis.kill()
+        await asyncio.sleep(seconds)
+        await redis.start()
+        self.healed()
+
+    async def do_redis_flush(self, redis):
+        self.hurt("redis-flush")
+        await redis.command("FLUSHALL")
+        self.healed()
+
+    async def do_redis_roll_back(self, redis):
+        """It comes back as it was some time ago."""
+        await redis.save()
+        saved = self.world.recorder.now()
+        await asyncio.sleep(self.rng.uniform(0.3, 3))
+        seconds = self.rng.uniform(0.05, 1)
+        self.hurt("redis-roll-back", to=saved, seconds=round(seconds, 3))
+        redis.kill()
+        await asyncio.sleep(seconds)
+        await redis.start(old=True)
+        self.healed()
+
+    async def do_redis_pause(self, redis):
+        seconds = self.rng.uniform(0.2, 2)
+        self.hurt("redis-pause", seconds=round(seconds, 3))
+        redis.pause()
+        await asyncio.sleep(seconds)
+        redis.go_on()
+        self.healed()
+
+    # --- the link -------------------------------------------------------------------------------
 
     def pick(self, proxy):
         """A link of this proxy, or of another one if it has none."""
@@ -99,9 +185,21 @@ class Nemesis:
         asyncio.get_running_loop().call_later(seconds, proxy.set_mode, "pass")
         self.note(mode, seconds=round(seconds, 3))
 
-    def heal(self):
+    async def heal(self):
         """The last fault: everything flows again from here on."""
         for task in self.tasks:
             task.cancel()
+        for done in await asyncio.gather(*self.tasks, return_exceptions=True):
+            if isinstance(done, Exception):
+                raise done
         for proxy in self.world.proxies:
             proxy.heal()
+        if self.world.redis is not None:
+            self.world.redis.go_on()
+            if not await self.world.redis.answers():
+                self.world.redis.kill()
+                await self.world.redis.start(old=self.sick == "redis-roll-back")
+            self.healed()
+        for gateway in self.world.fleet.gateways:
+            if gateway.killed:
+                await self.revive(gateway)

@@ -11,11 +11,12 @@ import tempfile
 from collections import Counter
 
 from actors import Reader, User, Witness, Writer
-from checker import check_file
-from gateway import Gateway
-from nemesis import KINDS, Nemesis
+from checker import Checker, load
+from gateway import Fleet, Gateway
+from nemesis import KINDS, REDIS, Nemesis
 from proxy import Proxy
 from record import Recorder
+from redis_process import Redis
 from servers import DOMAINS, KINDS as SERVERS, PASSWORD
 
 REST = 10.0  # seconds everybody has to agree after the last fault
@@ -30,6 +31,15 @@ def settle_options(options):
     options.pause = options.pause if options.pause is not None else pause
     options.witness_pause = options.witness_pause if options.witness_pause is not None else witness_pause
     options.tls = {"always": True, "never": False, "seed": tls}[options.tls]
+    link, beside = list(KINDS) + ["kill"], list(REDIS)
+    if options.faults is not None:
+        return
+    options.faults = link
+    if options.redis:
+        # In a short history Redis is hardly ever well once it was hurt: what holds while it is well, and
+        # what must not be felt when nothing else is broken, have histories of their own.
+        options.faults = rng.choice([link + ["gateway-kill"], beside, beside + ["gateway-kill"],
+                                     link + beside, link + beside + ["gateway-kill"]])
 
 
 class World:
@@ -44,38 +54,51 @@ class World:
         self.users = [User("ua", local, DOMAINS[0], PASSWORD), User("ub", local, DOMAINS[1], PASSWORD),
                       User("uc", local + "x", DOMAINS[0], PASSWORD)]
         self.proxies = []
-        self.gateway = None
+        self.fleet = Fleet([])
+        self.redis = None
 
-    async def start(self):
+    async def start_gateway(self, number):
+        """Each instance has links to the server of its own, to be broken on their own."""
         ports = {}
         for domain in DOMAINS:
             proxy = Proxy("127.0.0.1", self.options.server_port)
             ports[domain] = await proxy.start()
             self.proxies.append(proxy)
+        server = SERVERS[self.options.server](self.options.server_folder)
+        gateway = Gateway(self.options.binary, self.folder, number, ports,
+                          server.ca_file() if self.options.tls else None,
+                          self.redis.url if self.redis else None)
+        self.fleet.gateways.append(gateway)
+        await gateway.start()
+
+    async def start(self):
         self.witnesses = [Witness(self, user) for user in self.users]
         await asyncio.gather(*(witness.start(self.options.server_port) for witness in self.witnesses))
-        server = SERVERS[self.options.server](self.options.server_folder)
-        self.gateway = Gateway(self.options.binary, self.folder, ports,
-                               server.ca_file() if self.options.tls else None)
-        await self.gateway.start()
+        if self.options.redis:
+            self.redis = Redis(self.folder)
+            await self.redis.start()
+        for number in range(1, self.options.instances + 1):
+            await self.start_gateway(number)
         self.writers = [Writer(self, user, number) for user in self.users for number in (1, 2)]
         self.readers = [Reader(self, user, number) for user in self.users
                         for number in range(1, self.options.readers + 1)]
         await asyncio.gather(*(actor.start() for actor in self.writers + self.readers))
 
     async def run(self):
-        nemesis = Nemesis(self, self.options.faults)
+        self.nemesis = nemesis = Nemesis(self, self.options.faults)
         running = [asyncio.ensure_future(actor.run()) for actor in self.witnesses + self.writers]
         following = [asyncio.ensure_future(reader.run()) for reader in self.readers]
         breaking = asyncio.ensure_future(nemesis.run())
         await asyncio.wait([breaking, *following, *running], timeout=self.options.seconds,
                            return_when=asyncio.FIRST_EXCEPTION)
         self.resting.set()
-        nemesis.heal()
+        await nemesis.heal()
         rest = self.recorder.now()
         self.recorder.add("rest", t=rest)
         await asyncio.gather(breaking, *running)
         settled = await self.settle(rest)
+        if len(self.fleet.gateways) > 1 and settled is not None:
+            settled = await self.agree(rest)
         await asyncio.gather(*(writer.finish() for writer in self.writers))
         await asyncio.gather(*(witness.finish() for witness in self.witnesses))
         self.over.set()
@@ -97,12 +120,25 @@ class World:
             await asyncio.sleep(0.02)
         return round(since - rest, 3)
 
+    async def agree(self, rest):
+        """Waits until all instances give what the witness holds, under one version; as settle."""
+        for witness in self.witnesses:
+            writer = next(writer for writer in self.writers if writer.user is witness.user)
+            while not await writer.agreed(witness.items):
+                if self.recorder.now() > rest + REST:
+                    return None
+                await asyncio.sleep(0.1)
+        return round(self.recorder.now() - rest, 3)
+
     async def stop(self):
         for actor in getattr(self, "readers", ()):
-            actor.http.client.drop()
-        if self.gateway is not None and self.gateway.process is not None:
-            wrong = await self.gateway.stop()
-            self.recorder.add("gateway", t=self.recorder.now(), wrong=wrong)
+            actor.http.drop()
+        for gateway in self.fleet.gateways:
+            if gateway.process is not None:
+                wrong = await gateway.stop()
+                self.recorder.add("gateway", t=self.recorder.now(), wrong=wrong, g=gateway.life)
+        if self.redis is not None:
+            self.redis.kill()
         for witness in getattr(self, "witnesses", ()):
             await witness.client.close()
         for proxy in self.proxies:
@@ -120,7 +156,7 @@ async def play(options, folder):
     world = World(options, folder)
     world.recorder.add("meta", seed=options.seed, server=options.server, seconds=options.seconds,
                        faults=options.faults, tls=options.tls, pause=options.pause,
-                       witness_pause=options.witness_pause)
+                       witness_pause=options.witness_pause, instances=options.instances, redis=options.redis)
     await asyncio.to_thread(add_accounts, options, world.users)
     settled = None
     try:
@@ -132,7 +168,8 @@ async def play(options, folder):
     return world, settled
 
 
-def summary(world, settled, violations):
+def summary(world, settled, checker):
+    violations = checker.violations
     ops = [json.loads(line) for line in world.recorder.lines if line.startswith('{"k": "op"')]
     outcomes = Counter(op["out"] for op in ops if op["op"] in ("put", "patch", "delete"))
     faults = Counter()
@@ -143,7 +180,9 @@ def summary(world, settled, violations):
         "pushes": world.recorder.counts["wit"], "writes_ok": outcomes["ok"],
         "writes_failed": outcomes["fail"], "writes_unknown": outcomes["unknown"],
         "cuts": faults["cut"], "truncated": faults["truncated"], "stalls": faults["stalled"],
-        "slowed": faults["slowed"], "refused": faults["refused"], "kills": world.gateway.kills,
+        "slowed": faults["slowed"], "refused": faults["refused"], "kills": sum(gateway.kills for gateway in world.fleet.gateways),
+        "gateway_kills": world.nemesis.counts["gateway"], "redis_faults": world.nemesis.counts["redis"],
+        "reads": checker.held_to["all"], "reads_alone": checker.held_to["its own process"],
         "settled": settled, "violations": len(violations),
         "kinds": dict(Counter(violation["kind"] for violation in violations)),
     }
@@ -157,8 +196,9 @@ def main():
     parser.add_argument("--server", choices=sorted(SERVERS), default="prosody")
     parser.add_argument("--server-port", type=int, required=True)
     parser.add_argument("--server-folder", required=True)
-    parser.add_argument("--faults", type=lambda text: [kind for kind in text.split(",") if kind],
-                        default=list(KINDS) + ["kill"])
+    parser.add_argument("--faults", type=lambda text: [kind for kind in text.split(",") if kind])
+    parser.add_argument("--instances", type=int, default=1)
+    parser.add_argument("--redis", action="store_true")
     parser.add_argument("--keep", required=True, help="folder for histories with violations")
     parser.add_argument("--pause", type=float, help="a writer's mean rest, seconds")
     parser.add_argument("--witness-pause", type=float, help="a witness's mean rest, seconds")
@@ -167,15 +207,18 @@ def main():
     parser.add_argument("--readers", type=int, default=2, help="event streams a user")
     options = parser.parse_args()
     settle_options(options)
+    if not options.redis and (options.instances > 1 or set(options.faults) & {*REDIS, "gateway-kill"}):
+        parser.error("several instances, their end and faults of Redis need --redis")
     folder = tempfile.mkdtemp(prefix=f"history-{options.seed}-")
     kept = os.path.join(options.keep, f"seed-{options.seed}")
     try:
         world, settled = asyncio.run(play(options, folder))
-        violations = check_file(world.recorder.path)
+        checker = Checker(load(world.recorder.path))
+        violations = checker.check()
         with open(os.path.join(folder, "violations.jsonl"), "w") as out:
             for violation in violations:
                 out.write(json.dumps(violation, ensure_ascii=False) + "\n")
-        result = summary(world, settled, violations)
+        result = summary(world, settled, checker)
     except Exception as error:
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(folder, kept)

@@ -18,6 +18,9 @@ class Story:
         self.seq = {user: 0 for user in users}
         self.journal = {user: [] for user in users}
         self.streams = {}  # client -> [user, version it is at]
+        self.at = None  # the process asked from now on; streams stay where they were opened
+        self.stream_at = {}
+        self.marks = {user: [(0, user)] for user in users}  # user -> [(first seq, mark)]
         for user in users:
             self.add("wit0", u=user, t=self.tick(), items=[])
 
@@ -30,7 +33,34 @@ class Story:
         return self.records[-1]
 
     def version(self, user, seq=None):
-        return f"e.{user}-{self.seq[user] if seq is None else seq}"
+        seq = self.seq[user] if seq is None else seq
+        mark = [mark for first, mark in self.marks[user] if first <= seq][-1]
+        return f"e.{mark}-{seq}"
+
+    # --- several instances --------------------------------------------------------------------
+    def ask(self, process):
+        """The instance that answers from here on, "g1.0"."""
+        self.at = process
+        return self
+
+    def new_writer(self, user, mark):
+        """Somebody else writes the journal: the numbers go on under a new mark."""
+        self.marks[user].append((self.seq[user] + 1, mark))
+
+    def fault(self, what, **fields):
+        self.add("fault", t=self.tick(), what=what, **fields)
+
+    def healed(self, wait=0):
+        """Redis is back; `wait` seconds later the story goes on."""
+        self.add("healed", t=self.tick(), what="redis")
+        self.tick(wait)
+
+    def kill(self, process):
+        """An instance dies, its streams with it."""
+        self.fault("gateway-kill", g=process)
+        for client in [client for client, at in self.stream_at.items() if at == process]:
+            if client in self.streams:
+                self.drop(client, by="server")
 
     # --- the server ---------------------------------------------------------------------------
     def store(self, user, jid, value):
@@ -59,7 +89,7 @@ class Story:
         owner = self.streams[client][0]
         version = self.version(user or owner, seq)
         data = {"version": version, "jid": jid} if value is None else {"version": version, "item": value}
-        self.add("ev", u=owner, c=client, t=self.tick(0.001), id=version, data=data,
+        self.add("ev", u=owner, c=client, g=self.stream_at[client], t=self.tick(0.001), id=version, data=data,
                  ev="roster.remove" if value is None else "roster.set")
         self.streams[client][1] = seq
 
@@ -78,7 +108,7 @@ class Story:
     def op(self, user, op, start, status, **fields):
         out = "ok" if status < 400 else "unknown" if status in (502, 504) else "fail"
         fields.setdefault("hver", self.version(user))
-        return self.add("op", u=user, c=f"{user}.w", op=op, s=start, e=self.tick(), status=status,
+        return self.add("op", u=user, c=f"{user}.w", g=self.at, op=op, s=start, e=self.tick(), status=status,
                         code=None, out=out, **fields)
 
     def put(self, user, jid, name, groups=(), status=200, stored=True, shown=True, cond=None, early=0,
@@ -115,39 +145,45 @@ class Story:
 
     def connect(self, client, user, since=None):
         """since: seq to resume from."""
-        self.add("conn", u=user, c=client, t=self.tick(), status=200,
+        self.stream_at[client] = self.at
+        self.add("conn", u=user, c=client, g=self.at, t=self.tick(), status=200,
                  **{"from": None if since is None else self.version(user, since)})
         self.streams[client] = [user, since]
         if since is None:
-            self.add("ev", u=user, c=client, t=self.tick(0.001), ev="roster", id=self.version(user),
-                     data={"version": self.version(user),
-                           "items": [self.gateway[user][jid] for jid in sorted(self.gateway[user])]})
+            self.snapshot(client)
         else:
             for seq, jid, value in self.journal[user]:
                 if seq > since:
                     self.event(client, seq, jid, value)
         self.streams[client][1] = self.seq[user]
-        self.add("ev", u=user, c=client, t=self.tick(0.001), ev="sync", id=self.version(user),
+        self.add("ev", u=user, c=client, g=self.at, t=self.tick(0.001), ev="sync", id=self.version(user),
                  data={"version": self.version(user)})
+
+    def snapshot(self, client, items=None, version=None):
+        user = self.streams[client][0]
+        version, items = version or self.version(user), self.gateway[user] if items is None else items
+        self.add("ev", u=user, c=client, g=self.stream_at[client], t=self.tick(0.001), ev="roster", id=version,
+                 data={"version": version, "items": [items[jid] for jid in sorted(items)]})
 
     def drop(self, client, by="client", bye=False):
         user, seq = self.streams.pop(client)
-        self.add("drop", u=user, c=client, t=self.tick(), by=by, bye=bye)
+        self.add("drop", u=user, c=client, g=self.stream_at[client], t=self.tick(), by=by, bye=bye)
         return seq
 
-    def end(self, late=0.1):
+    def end(self, late=0.1, instances=(None,)):
         self.add("rest", t=self.tick())
         for user, items in self.server.items():
             for jid in sorted(set(items) | set(self.gateway[user])):
                 self.tick(late / 10)
                 self.change(user, jid, items.get(jid))
-            self.get(user, final=True)
+            for process in instances:
+                self.ask(process).get(user, final=True)
             self.add("final", u=user, t=self.tick(), items=list(items.values()))
         self.add("gateway", t=self.tick(), wrong=[])
         return self.records
 
 
-def random_story(seed, steps=400):
+def random_story(seed, steps=400, instances=(None,)):
     """A long faultless history: writes, lost links, resumes from old ids, reads of all kinds.
     Returns it not yet ended, so that a test can go on from there."""
     rng, story, at, seen = random.Random(seed), Story(), {}, {}
@@ -156,6 +192,10 @@ def random_story(seed, steps=400):
     for step in range(steps):
         user = rng.choice(["ua", "ub"])
         jid, name = f"c{rng.randrange(6)}.{user}@peer.test", f"{user}.w.{step}"
+        if len(instances) > 1:
+            story.ask(rng.choice(instances))
+            if rng.random() < 0.05:
+                story.new_writer(user, f"{user}{step}")
         draw = rng.random()
         if draw < 0.35:
             story.put(user, jid, name, [f"{user}.w.{step}"] if rng.random() < 0.5 else [])
