@@ -278,6 +278,7 @@ class Writer(Actor):
             {item["jid"]: item for item in record.get("items", ())} == items for record in records)
 
     async def finish(self):
+        self.drop()  # a connection may still lead to a process that was killed
         for gateway in self.world.fleet.gateways:
             await self.read_roster(at=gateway, final=True)
         await self.do_changes()
