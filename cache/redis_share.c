@@ -20,6 +20,8 @@
 enum {
     TAKE_MS = 10 * 1000, /* the owner may wait for an answer of its XMPP server that long */
     ASK_EVERY_MS = 1000,
+    YIELD_MS = 1500, /* an owner that is alive has come back and written by then */
+    YIELD_LOOK_MS = 100,
     OWNERS_MAX = 16 /* looked after at a time; others wait for the next second */
 };
 
@@ -174,6 +176,24 @@ static void put_question(struct rg_redis_args *args, const struct rg_redis *redi
     rg_redis_alive_key(args, owner);
 }
 
+/* Who was alone shows what its own session says, which Redis may not have yet: the owner has
+ * been away from Redis as well. Until it has written, nothing is given up for it. */
+static bool waits_for_writing(struct rg_record *record)
+{
+    int64_t now_ms = rg_loop_now_ms(record->redis->loop);
+
+    if (record->account->role != RG_ROLE_ALONE || !record->account->trusted)
+        return false;
+    if (record->yield_ms == 0) {
+        record->yield_ms = now_ms + YIELD_MS;
+        memcpy(record->yield_at, record->at, sizeof(record->yield_at));
+    }
+    if (now_ms < record->yield_ms && strcmp(record->yield_at, record->at) == 0)
+        return true;
+    record->yield_ms = 0;
+    return false;
+}
+
 static void on_owner(void *arg, const redisReply *reply)
 {
     struct rg_record *record = arg;
@@ -186,6 +206,11 @@ static void on_owner(void *arg, const redisReply *reply)
         record->claim = true;
         look_again(record);
         record->hurry = true;
+    } else if (waits_for_writing(record)) {
+        record->claim = true;
+        record->refresh = true;
+        rg_record_alone(record);
+        rg_record_rest(record, YIELD_LOOK_MS);
     } else {
         /* Somebody else's, and alive: what was thought here was never told to anybody. */
         record->account->trusted = false;

@@ -107,11 +107,13 @@ struct rg_record {
     bool owned; /* meta names this process, as far as known */
 
     /* How the account is shared (redis_share.c). */
-    struct rg_redis_syncs syncs;   /* answered by a load that is sent from now on */
-    struct rg_redis_syncs looking; /* by the load under way */
-    bool claiming;                 /* the load under way claims */
-    bool yields;                   /* the owner is alive: the next load does not claim */
-    bool whole;                    /* the next load is to bring everything */
+    struct rg_redis_syncs syncs;    /* answered by a load that is sent from now on */
+    struct rg_redis_syncs looking;  /* by the load under way */
+    bool claiming;                  /* the load under way claims */
+    bool yields;                    /* the owner is alive: the next load does not claim */
+    int64_t yield_ms;               /* gives way to a living owner then; 0: not yet known of */
+    char yield_at[RG_VERSION_SIZE]; /* or once Redis has another version than this */
+    bool whole;                     /* the next load is to bring everything */
     bool lame;             /* what Redis has of it cannot be read: only an owner helps */
     bool moved;            /* the core is to be told */
     int64_t asked_ms;      /* when its owner was last asked for it */

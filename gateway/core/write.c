@@ -86,6 +86,8 @@ static void wait_until_kept(struct rg_op *op)
 {
     if (op->list != NULL)
         TAILQ_REMOVE(op->list, op, link);
+    if (op->timed)
+        rg_timer_stop(&op->timer, op->core->loop); /* the grace is over */
     op->core->n_writes += op->stage < SENT;
     op->stage = KEPT;
     rg_op_list_in(&op->user->keepers, op);
