@@ -25,12 +25,25 @@ http {{
 """
 
 
+def join(text, several, upstreams):
+    """deploy/nginx.conf with the upstream of deploy/two-instances in place of its own."""
+    block = re.compile(r"(?ms)^upstream rostergate \{.*?^\}\n")
+    assert block.search(text), "deploy/nginx.conf has no upstream"
+    found = block.search(several)
+    assert found, "deploy/two-instances/upstream.conf has no upstream"
+    servers = iter(upstreams)
+    put, n = re.subn(r"(?m)^(\s*)server\s+[^\s;]+", lambda m: f"{m[1]}server {next(servers)}", found[0])
+    assert n == len(upstreams), f"deploy/two-instances/upstream.conf has {n} servers"
+    return block.sub(lambda _: put, text)
+
+
 def adapt(text, listen, upstream, read_timeout, certificate=None):
     """deploy/nginx.conf with the test's addresses. Raises if what it changes is not there, so that the
     file cannot drift away from its test."""
-    text, n = re.subn(r"(?m)^(\s*)server\s+(?:127\.0\.0\.1:\d+|unix:[^\s;]+)([^;{]*);",
-                      rf"\g<1>server {upstream}\g<2>;", text)
-    assert n >= 1, "deploy/nginx.conf has no upstream server line"
+    if upstream is not None:
+        text, n = re.subn(r"(?m)^(\s*)server\s+(?:127\.0\.0\.1:\d+|unix:[^\s;]+)([^;{]*);",
+                          rf"\g<1>server {upstream}\g<2>;", text)
+        assert n >= 1, "deploy/nginx.conf has no upstream server line"
     text, n = re.subn(r"(?m)^(\s*)listen\s+[^;]+;", "", text)
     assert n >= 1, "deploy/nginx.conf has no listen line"
     text = re.sub(r"(?m)^\s*(ssl_\w+|http2)\s+[^;]+;", "", text)
@@ -42,14 +55,21 @@ def adapt(text, listen, upstream, read_timeout, certificate=None):
 
 
 class Nginx:
-    def __init__(self, folder, conf_path, upstream, read_timeout="75s"):
+    def __init__(self, folder, conf_path, upstreams, read_timeout="75s"):
+        """One upstream takes the place of that in the file, several that of deploy/two-instances."""
         if shutil.which("nginx") is None:
             raise RuntimeError("nginx is not installed; run tests/setup")
         self.folder = str(folder)
         os.makedirs(self.folder, exist_ok=True)
         self.port = free_port()
         with open(conf_path, encoding="utf-8") as conf:
-            site = adapt(conf.read(), f"listen 127.0.0.1:{self.port};", upstream, read_timeout)
+            text = conf.read()
+        if len(upstreams) > 1:
+            several = os.path.join(os.path.dirname(conf_path), "two-instances", "upstream.conf")
+            with open(several, encoding="utf-8") as conf:
+                text = join(text, conf.read(), upstreams)
+        site = adapt(text, f"listen 127.0.0.1:{self.port};", upstreams[0] if len(upstreams) == 1 else None,
+                     read_timeout)
         whole = site if re.search(r"(?m)^\s*http\s*\{", site) else MAIN.format(
             folder=self.folder, site=site, user="user root;" if os.geteuid() == 0 else "")
         self.config_path = os.path.join(self.folder, "nginx.conf")

@@ -271,7 +271,7 @@ def test_nginx_passes_requests_on(tmp_path):
     upstream = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
     threading.Thread(target=upstream.serve_forever, daemon=True).start()
     conf = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "deploy", "nginx.conf")
-    proxy = nginx.Nginx(tmp_path, conf, f"127.0.0.1:{upstream.server_port}")
+    proxy = nginx.Nginx(tmp_path, conf, [f"127.0.0.1:{upstream.server_port}"])
     api = Api(proxy.address)
     assert api.get("/v1/roster").body == b"ok"
     assert raw_status(api.raw(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")) == 200

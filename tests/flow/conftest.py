@@ -163,10 +163,11 @@ def fake_site(module_gateway, certificate, authority):
 def make_nginx(tmp_path):
     made = []
 
-    def make(gateway, read_timeout="75s"):
-        upstream = f"unix:{gateway.unix_path}" if gateway.unix_path else f"127.0.0.1:{gateway.port}"
+    def make(*gateways, read_timeout="75s"):
+        upstreams = [f"unix:{gateway.unix_path}" if gateway.unix_path else f"127.0.0.1:{gateway.port}"
+                     for gateway in gateways]
         made.append(Nginx(tmp_path / f"nginx{len(made)}",
-                          os.path.join(ROOT, "deploy", "nginx.conf"), upstream, read_timeout))
+                          os.path.join(ROOT, "deploy", "nginx.conf"), upstreams, read_timeout))
         return made[-1]
 
     yield make
