@@ -136,6 +136,7 @@ void rg_redis_all_alone(struct rg_redis *redis)
 
     HASH_ITER(hh, redis->records, record, next)
     {
+        record->yield_ms = 0;
         if (record->loaded)
             rg_record_alone(record);
     }

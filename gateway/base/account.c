@@ -343,14 +343,19 @@ bool rg_account_follow(struct rg_account *account, struct rg_change *const *chan
     return true;
 }
 
+/* A step away from the head, no version that a caller may hold is continued by what comes
+ * after. */
+void rg_account_restamp(struct rg_account *account)
+{
+    account->mark = own_mark(account);
+    account->head = next_stamp(account, account->mark, 1);
+    rg_journal_clear(account);
+}
+
 void rg_account_set_not_found(struct rg_account *account)
 {
-    if (account->presence == RG_ROSTER_PRESENT) {
-        /* The set that head named is gone. A step away from it, no version that a caller may
-         * hold is continued by what comes after. */
-        account->mark = own_mark(account);
-        account->head = next_stamp(account, account->mark, 1);
-    }
+    if (account->presence == RG_ROSTER_PRESENT)
+        rg_account_restamp(account); /* the set that head named is gone */
     rg_journal_clear(account);
     rg_roster_unref(account->roster);
     account->roster = NULL;

@@ -144,6 +144,10 @@ enum rg_code rg_account_restore(struct rg_account *account, struct rg_kept *kept
 bool rg_account_follow(struct rg_account *account, struct rg_change *const *changes, size_t n,
                        int64_t now_s);
 
+/* The same roster under a version of this process's own that continues none: for whoever holds
+ * a later one than the head of the process that wrote it. */
+void rg_account_restamp(struct rg_account *account);
+
 /* The server has no roster for the account (item-not-found). */
 void rg_account_set_not_found(struct rg_account *account);
 

@@ -278,6 +278,8 @@ void rg_replica_settle_doubt(struct rg_user *user); /* if there is one; LIVE is 
  * op->flag set once an answer has come to a get that was sent after this call. The session must
  * be live. */
 void rg_replica_barrier(struct rg_user *user, struct rg_op *op, bool full);
+/* Tells the roster anew, under a version that continues none. */
+void rg_replica_restamp(struct rg_user *user);
 void rg_replica_go(struct rg_user *user); /* asks, if somebody waits and it may */
 /* What waits for a get is run again, unanswered. */
 void rg_replica_unanswered(struct rg_user *user);

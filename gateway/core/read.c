@@ -174,6 +174,40 @@ static bool wait_for_session(struct rg_op *op)
     return true;
 }
 
+/* Does the client hold a later version of the very writer whose roster is here? Then Redis was
+ * set back, or this instance is cut off from it. */
+static bool is_ahead(const struct rg_op *op)
+{
+    const struct rg_account *account = op->user->account;
+    const struct rg_stream_options *options;
+    if (op->kind != RG_OP_STREAM || account->mark != 0 || !rg_user_has_roster(op->user))
+        return false;
+    options = &op->in.stream->options;
+    return options->known && options->from.epoch == account->epoch &&
+           options->from.at.mark == account->head.mark &&
+           options->from.at.seq > account->head.seq;
+}
+
+/* Versions of one writer never go back in a stream: what is here is told under one of this
+ * instance's own. True: the op waits, or was answered. */
+static bool wait_for_own_version(struct rg_op *op)
+{
+    struct rg_user *user = op->user;
+    if (user->account->role != RG_ROLE_FOLLOWER) {
+        rg_replica_restamp(user);
+        return rg_follow_wait(op);
+    }
+    if (!away(user) && !op->flag && !op->timed_out) {
+        rg_replica_barrier(user, op, false); /* becomes owner */
+        return true;
+    }
+    (void)rg_fail(&op->err, RG_E_UNREACHABLE,
+                  "the XMPP server is away, and what is cached is older than your version");
+    op->err.retry_after_s = AWAY_RETRY_S;
+    rg_op_finish(op);
+    return true;
+}
+
 void rg_read_run(struct rg_op *op)
 {
     struct rg_user *user = op->user;
@@ -186,7 +220,7 @@ void rg_read_run(struct rg_op *op)
         rg_replica_barrier(user, op, true);
         return;
     }
-    if (rg_follow_wait(op))
+    if (rg_follow_wait(op) || (is_ahead(op) && wait_for_own_version(op)))
         return;
     if (user->account->presence == RG_ROSTER_NOT_FOUND)
         serve_not_found(op);

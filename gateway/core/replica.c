@@ -153,6 +153,12 @@ static void spread(struct rg_user *user)
         rg_hub_tell(user);
 }
 
+void rg_replica_restamp(struct rg_user *user)
+{
+    rg_account_restamp(user->account);
+    spread(user);
+}
+
 static void confirmed(struct rg_user *user)
 {
     user->account->confirmed_s = rg_core_now_s(user->core);

@@ -214,6 +214,29 @@ def test_redis_lost_under_both(fake, both, redis, how):
             set(fake.accounts["juliet"].items)
 
 
+def test_an_instance_that_is_cut_off_tells_no_older_version(fake, start, redis, proxy):
+    """Neither Redis nor XMPP reach it: what it has is told under another prefix than the client's version."""
+    fake.add("juliet", items=[Item("romeo@example.net", "Romeo")])
+    one, two = start(fake), start(proxy)
+    here = one.sign_in(JULIET)
+    assert here.put_item("nurse@example.com", "Nurse").status == 201
+    there = two.api(here.token)
+    with two.stream(there) as stream:
+        stream.wait_sync()
+        redis.kill()
+        proxy.refuse()
+        proxy.cut()
+        stream.wait_for(lambda event: event.name == "session" and event.json["state"] == "resuming")
+    later = here.put_item("friend@example.com", "Friend").version
+    with two.stream(there, last_event_id=later) as stream:
+        sync = stream.wait_sync()
+        assert sync.json["resumed"] is False
+        assert sync.id.rsplit("-", 1)[0] != later.rsplit("-", 1)[0]
+        assert there.get("/v1/roster").version == sync.id
+    with two.stream(there, last_event_id=sync.id) as stream:
+        assert stream.wait_sync().json["resumed"] is True
+
+
 def test_two_instances_in_front_of_prosody(prosody, start):
     jid = prosody.account("twins")
     one, two = start(prosody), start(prosody)
