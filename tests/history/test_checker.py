@@ -1,6 +1,10 @@
 """The checker finds what it must find, and is silent about what is right. One test per rule; the five
 planted kinds (dropped event, stale cache, swapped users, reused id, early 2xx) also in long random
 histories."""
+import glob
+import os
+import subprocess
+
 import pytest
 
 from checker import Checker
@@ -354,3 +358,16 @@ def test_witness__missed_push__history_is_refused():
     records[-2]["items"] = [item(C2, "x")]
     with pytest.raises(ValueError):
         Checker(records).check()
+
+
+# --- the planted bugs -------------------------------------------------------------------------------
+BUGS = sorted(glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)), "bugs", "*.patch")))
+
+
+@pytest.mark.parametrize("patch", BUGS, ids=os.path.basename)
+def test_planted_bug_applies(patch):
+    """`prove` plants it in the sources as they are now."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(patch))))
+    done = subprocess.run(["patch", "-p1", "--forward", "--dry-run", "-d", root, "-i", patch],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout
