@@ -68,6 +68,10 @@ void rg_record_settle_role(struct rg_record *record)
     struct rg_account *account = record->account;
 
     record->owned = strcmp(record->owner, record->redis->id) == 0;
+    if (record->redis->refuses) { /* it can be read, but nothing would be kept */
+        set_role(record, RG_ROLE_ALONE, false);
+        return;
+    }
     if (record->owned && !record->disown) {
         set_role(record, RG_ROLE_OWNER, false);
         return;
