@@ -337,6 +337,7 @@ static void redis_watch(struct rg_store *store, const struct rg_store_watcher *w
 static void finish_stop(struct rg_redis *redis)
 {
     rg_timer_stop(&redis->beat, redis->loop);
+    rg_redis_all_alone(redis); /* whoever still waits for Redis */
     rg_redis_link_stop(redis->link);
     rg_redis_link_stop(redis->news);
     redis->memory->ops->stop(redis->memory, redis->stopped, redis->stopped_arg);
