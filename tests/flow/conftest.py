@@ -16,6 +16,7 @@ from fakes.fault_proxy import FaultProxy              # noqa: E402
 from fakes.gateway import Gateway                     # noqa: E402
 from fakes.nginx import Nginx                         # noqa: E402
 from fakes.prosody import Prosody                     # noqa: E402
+from fakes.redis_server import RedisServer            # noqa: E402
 from fakes.sites import EjabberdSite, FakeSite, ProsodySite  # noqa: E402
 from fakes.xmpp_server import FakeServer              # noqa: E402
 
@@ -79,6 +80,16 @@ def proxy(fake):
     link = FaultProxy("127.0.0.1", fake.port)
     yield link
     link.close()
+
+
+@pytest.fixture
+def redis(tmp_path):
+    """A real redis-server, empty, for one test."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisServer(folder)
+    yield server
+    server.close()
 
 
 class _Makers:

@@ -5,21 +5,11 @@ import threading
 import pytest
 
 from fakes.http_client import Api
-from fakes.redis_server import RedisServer
 from fakes.roster_model import Item
 from fakes.sse import SseClient
 from fakes.support import wait_until
 
 JULIET = "juliet@example.com"
-
-
-@pytest.fixture
-def redis(tmp_path):
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    server = RedisServer(folder)
-    yield server
-    server.close()
 
 
 @pytest.fixture

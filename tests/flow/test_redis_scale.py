@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from fakes.redis_server import RedisServer
 from fakes.roster_model import Item
 from fakes.support import deadline, wait_until
 from fakes.xmpp_server import FakeServer
@@ -15,15 +14,6 @@ from test_scale import LIMITS, ManyStreams, sign_in_all
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 ACCOUNTS = 1000
 FULL = 'result="full"'
-
-
-@pytest.fixture
-def redis(tmp_path):
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    server = RedisServer(folder)
-    yield server
-    server.close()
 
 
 def resumed(streams):
