@@ -134,9 +134,7 @@ static bool start(struct rg_record *record)
         return rg_record_start_refresh(record);
     if (record->write_ends)
         return rg_record_start_ends(record);
-    if (record->write)
-        return rg_record_start_write(record);
-    return rg_record_start_release(record);
+    return rg_record_start_write(record);
 }
 
 void rg_redis_next(struct rg_redis *redis)

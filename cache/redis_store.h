@@ -7,7 +7,7 @@
  * account as it is now, so that a Redis that was away costs one script for each account,
  * however much has changed.
  *
- *   load --> erase?  refresh?  ends?  write?  disown? --> nothing left and not held: let go
+ *   load --> erase?  disown?  refresh?  ends?  write? --> nothing left and not held: let go
  *
  * What Redis holds is never believed to be what it was: each write names the version that it
  * expects, and the answer to a wrong one brings the right one.

@@ -32,7 +32,7 @@ int64_t rg_core_last_token_s(const struct rg_core *core)
            (core->config->session.max_age_ms + core->config->session.lifetime_ms) / 1000 + 1;
 }
 
-static void op_unlist(struct rg_op *op)
+void rg_op_unlist(struct rg_op *op)
 {
     if (op->list != NULL)
         TAILQ_REMOVE(op->list, op, link);
@@ -42,7 +42,7 @@ static void op_unlist(struct rg_op *op)
 void rg_op_finish(struct rg_op *op)
 {
     struct rg_user *user = op->user;
-    op_unlist(op);
+    rg_op_unlist(op);
     if (op->timed)
         rg_timer_fini(&op->timer, op->core->loop);
     op->timed = false;
@@ -81,7 +81,7 @@ static bool admit(struct rg_op *op)
 
 void rg_op_run(struct rg_op *op)
 {
-    op_unlist(op);
+    rg_op_unlist(op);
     if (op->user->account == NULL) {
         rg_user_wait(op->user, op, -1);
         return;

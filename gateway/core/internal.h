@@ -187,6 +187,7 @@ struct rg_core {
 /* ---- core.c */
 void rg_op_finish(struct rg_op *op);                         /* op->err is set: tells http */
 void rg_op_fail(struct rg_op *op, const struct rg_err *err); /* (borrow) err */
+void rg_op_unlist(struct rg_op *op); /* from the list it is in, if any */
 /* Does (again) what the op wants, as far as the user's state allows. */
 void rg_op_run(struct rg_op *op);
 int64_t rg_core_now_s(const struct rg_core *core);

@@ -84,8 +84,7 @@ static void note_item(struct rg_op *op, struct rg_item *item)
 /* What the answer rests on has not been told yet: it waits for that. */
 static void wait_until_kept(struct rg_op *op)
 {
-    if (op->list != NULL)
-        TAILQ_REMOVE(op->list, op, link);
+    rg_op_unlist(op);
     if (op->timed)
         rg_timer_stop(&op->timer, op->core->loop); /* the grace is over */
     op->core->n_writes += op->stage < SENT;
@@ -328,8 +327,7 @@ void rg_write_pump(struct rg_user *user)
             list_has_jid(&user->getters, op->in.jid) ||
             list_has_jid(&user->next_getters, op->in.jid))
             return;
-        TAILQ_REMOVE(&user->writes, op, link);
-        op->list = NULL;
+        rg_op_unlist(op);
         start(op);
     }
     user->fresh = user->fresh && !TAILQ_EMPTY(&user->writes) && TAILQ_EMPTY(&user->in_flight);

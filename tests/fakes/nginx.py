@@ -25,25 +25,23 @@ http {{
 """
 
 
-def join(text, several, upstreams):
+def join(text, several):
     """deploy/nginx.conf with the upstream of deploy/two-instances in place of its own."""
     block = re.compile(r"(?ms)^upstream rostergate \{.*?^\}\n")
     assert block.search(text), "deploy/nginx.conf has no upstream"
     found = block.search(several)
     assert found, "deploy/two-instances/upstream.conf has no upstream"
-    servers = iter(upstreams)
-    put, n = re.subn(r"(?m)^(\s*)server\s+[^\s;]+", lambda m: f"{m[1]}server {next(servers)}", found[0])
-    assert n == len(upstreams), f"deploy/two-instances/upstream.conf has {n} servers"
-    return block.sub(lambda _: put, text)
+    return block.sub(lambda _: found[0], text)
 
 
-def adapt(text, listen, upstream, read_timeout, certificate=None):
+def adapt(text, listen, upstreams, read_timeout):
     """deploy/nginx.conf with the test's addresses. Raises if what it changes is not there, so that the
     file cannot drift away from its test."""
-    if upstream is not None:
-        text, n = re.subn(r"(?m)^(\s*)server\s+(?:127\.0\.0\.1:\d+|unix:[^\s;]+)([^;{]*);",
-                          rf"\g<1>server {upstream}\g<2>;", text)
-        assert n >= 1, "deploy/nginx.conf has no upstream server line"
+    line = re.compile(r"(?m)^(\s*)server\s+(?:127\.0\.0\.1:\d+|unix:[^\s;]+)([^;{]*);")
+    n = len(line.findall(text))
+    assert n == len(upstreams), f"{n} upstream server lines for {len(upstreams)} upstreams"
+    servers = iter(upstreams)
+    text = line.sub(lambda found: f"{found[1]}server {next(servers)}{found[2]};", text)
     text, n = re.subn(r"(?m)^(\s*)listen\s+[^;]+;", "", text)
     assert n >= 1, "deploy/nginx.conf has no listen line"
     text = re.sub(r"(?m)^\s*(ssl_\w+|http2)\s+[^;]+;", "", text)
@@ -67,9 +65,8 @@ class Nginx:
         if len(upstreams) > 1:
             several = os.path.join(os.path.dirname(conf_path), "two-instances", "upstream.conf")
             with open(several, encoding="utf-8") as conf:
-                text = join(text, conf.read(), upstreams)
-        site = adapt(text, f"listen 127.0.0.1:{self.port};", upstreams[0] if len(upstreams) == 1 else None,
-                     read_timeout)
+                text = join(text, conf.read())
+        site = adapt(text, f"listen 127.0.0.1:{self.port};", upstreams, read_timeout)
         whole = site if re.search(r"(?m)^\s*http\s*\{", site) else MAIN.format(
             folder=self.folder, site=site, user="user root;" if os.geteuid() == 0 else "")
         self.config_path = os.path.join(self.folder, "nginx.conf")
