@@ -88,6 +88,7 @@ static void on_info(void *arg, const redisReply *reply)
         (void)snprintf(redis->run, sizeof(redis->run), "%.*s",
                        (int)strspn(at, "0123456789abcdef"), at);
     }
+    redis->beating = false;
     if (reply == NULL)
         return; /* lost again */
     beat_once(redis);
@@ -99,7 +100,8 @@ void rg_redis_up(void *arg)
     struct rg_redis *redis = arg;
     struct rg_redis_args args = {.n = 0};
 
-    redis->beating = false;
+    redis->beating = true; /* not before it is known which Redis this is */
+    redis->run[0] = '\0';
     redis->beat_ok_ms = 0;
     redis->refuses = false;
     rg_redis_args_puts(&args, "INFO");

@@ -5,7 +5,7 @@
 #include "cache/redis_store.h"
 #include "gateway/base/log.h"
 
-enum { OWNER, AT, STATE, ENDS, ITEMS, JOURNAL, EXTENT, PARTS };
+enum { OWNER, AT, STATE, ENDS, ITEMS, JOURNAL, EXTENT, RUN, PARTS };
 
 static bool is_text(const redisReply *reply)
 {
@@ -24,7 +24,7 @@ static bool well_formed(const redisReply *reply)
            is_text(reply->element[STATE]) && is_pairs(reply->element[ENDS]) &&
            is_pairs(reply->element[ITEMS]) &&
            reply->element[JOURNAL]->type == REDIS_REPLY_ARRAY &&
-           is_text(reply->element[EXTENT]);
+           is_text(reply->element[EXTENT]) && is_text(reply->element[RUN]);
 }
 
 /* ---- what was kept */
@@ -142,6 +142,36 @@ static bool adopt(struct rg_record *record, const redisReply *reply)
     return true;
 }
 
+/* The same items, whatever their versions. */
+static bool shows_the_same(const struct rg_record *record, const redisReply *reply)
+{
+    struct rg_redis_place place = {.mac = record->redis->mac, .user = record->account->user};
+    RG_CLEANUP(rg_kept_fini) struct rg_kept kept = {.epoch = 0};
+    const struct rg_account *account = record->account;
+    const redisReply *sealed = reply->element[STATE];
+    struct rg_redis_state state;
+    size_t key;
+
+    if (strcmp(reply->element[EXTENT]->str, "same") == 0)
+        return record->at[0] != '\0'; /* this very version, or nothing yet */
+    if (!rg_redis_get_state(&state, &place, &key, sealed->str, (size_t)sealed->len))
+        return false;
+    place.epoch = state.epoch;
+    if (!read_items(&kept, &place, &state, key, reply->element[ITEMS]))
+        return false;
+    return state.presence == account->presence && rg_roster_equal(kept.roster, account->roster);
+}
+
+/* Its owner is alive, and this process has to follow, unless it has found something else while it
+ * was alone. */
+static bool gives_way(struct rg_record *record, const redisReply *reply)
+{
+    const struct rg_account *account = record->account;
+
+    return rg_record_gives_way(record, account->role != RG_ROLE_ALONE || !account->trusted ||
+                                           shows_the_same(record, reply));
+}
+
 /* ---- what came after what is here */
 
 /* Does the base (the account as it is) become the state's set by these changes? */
@@ -204,9 +234,14 @@ static bool follow(struct rg_record *record, const redisReply *reply)
 
 /* ---- replies */
 
-/* Remembers whose and which version it is. */
-static void note_place(struct rg_record *record, const redisReply *owner, const redisReply *at)
+/* Remembers whose and which version it is, and when it was written. */
+static void note_place(struct rg_record *record, const redisReply *reply)
 {
+    const redisReply *owner = reply->element[OWNER], *at = reply->element[AT];
+    const char *run = reply->element[RUN]->str;
+
+    record->dumped =
+        *run != '\0' && *record->redis->run != '\0' && strcmp(run, record->redis->run) != 0;
     if ((size_t)at->len >= sizeof(record->at) || strlen(at->str) != (size_t)at->len ||
         (size_t)owner->len >= sizeof(record->owner) ||
         strlen(owner->str) != (size_t)owner->len) {
@@ -219,26 +254,35 @@ static void note_place(struct rg_record *record, const redisReply *owner, const 
 }
 
 /* Is what Redis has to take the place of what is here? An older state of it tells nothing new:
- * Redis was rolled back, or a write is on its way. */
+ * Redis was rolled back, or a write is on its way. Whoever writes in this run of Redis has read
+ * the roster from the XMPP server; what was written in another one may be as old as the dump. */
 static bool is_news(const struct rg_record *record)
 {
     const struct rg_account *account = record->account;
     struct rg_version kept;
     size_t index;
 
-    if (account->trusted || record->erase || record->at[0] == '\0')
+    if (account->trusted || record->erase || record->at[0] == '\0' ||
+        rg_record_is_older(record))
         return false;
     if (account->presence == RG_ROSTER_UNKNOWN ||
         !rg_version_parse(&kept, record->at, strlen(record->at)))
         return true;
     if (kept.epoch == account->epoch && kept.at.mark == account->head.mark)
         return kept.at.seq > account->head.seq;
-    return !rg_account_since(account, &kept, &index);
+    if (rg_account_since(account, &kept, &index))
+        return false;
+    return !record->dumped ||
+           (kept.epoch == account->epoch && kept.at.seq > account->head.seq);
 }
 
 /* Takes over what Redis has, or finds that nobody can. */
 static void take_content(struct rg_record *record, const redisReply *reply)
 {
+    if (strcmp(reply->element[EXTENT]->str, "same") == 0) {
+        record->whole = true; /* it was taken for older when it was asked for */
+        return;
+    }
     if (strcmp(reply->element[EXTENT]->str, "tail") == 0) {
         record->whole = !follow(record, reply);
         record->moved = record->moved || !record->whole;
@@ -254,11 +298,9 @@ static void take_content(struct rg_record *record, const redisReply *reply)
     rg_log(RG_LOG_WARN, "redis", "not-believed");
 }
 
-static void take(struct rg_record *record, const redisReply *reply)
+static void take_roster(struct rg_record *record, const redisReply *reply)
 {
-    struct rg_redis *redis = record->redis;
     struct rg_account *account = record->account;
-    bool ends = rg_record_merge_ends(record, reply->element[ENDS]);
     char version[RG_VERSION_SIZE];
 
     rg_record_settle_role(record);
@@ -266,6 +308,8 @@ static void take(struct rg_record *record, const redisReply *reply)
     record->lame = false;
     if (strcmp(record->at, version) != 0 && is_news(record))
         take_content(record, reply);
+    else if (strcmp(record->at, version) != 0 && !account->trusted && !record->erase)
+        rg_record_note_older(record);
     if (record->lame)
         rg_record_settle_role(record);
     if (record->base.known && strcmp(record->base.at, record->at) != 0)
@@ -273,8 +317,20 @@ static void take(struct rg_record *record, const redisReply *reply)
     rg_account_version(account, version);
     if (account->trusted && strcmp(record->at, version) != 0)
         record->write = true;
+}
+
+/* False: this process goes on alone, and looks again soon. */
+static bool take(struct rg_record *record, const redisReply *reply)
+{
+    struct rg_redis *redis = record->redis;
+    bool ends = rg_record_merge_ends(record, reply->element[ENDS]);
+    bool taken = !record->yielding || gives_way(record, reply);
+
+    if (taken)
+        take_roster(record, reply);
     if (ends && record->loaded && redis->watcher != NULL)
-        redis->watcher->ended(redis->watcher_arg, account);
+        redis->watcher->ended(redis->watcher_arg, record->account);
+    return taken;
 }
 
 static void deliver(struct rg_record *record)
@@ -309,20 +365,20 @@ static void not_read(struct rg_record *record, const redisReply *reply)
 static void on_loaded(void *arg, const redisReply *reply)
 {
     struct rg_record *record = arg;
-    bool good = reply != NULL && well_formed(reply), busy = false;
+    bool good = reply != NULL && well_formed(reply), busy = false, taken = false;
 
     record->pins++;
     if (good)
-        note_place(record, reply->element[OWNER], reply->element[AT]);
+        note_place(record, reply);
     if (!good)
         not_read(record, reply);
     else if (rg_record_owner_asked_after(record))
         busy = true;
     else
-        take(record, reply);
+        taken = take(record, reply);
     if (!record->loaded)
         deliver(record);
-    if (good && !busy)
+    if (taken)
         rg_record_share_loaded(record);
     record->pins--;
     if (!busy)
@@ -336,7 +392,9 @@ static bool ask(struct rg_record *record)
     struct rg_redis_args args = {.n = 0};
     char version[RG_VERSION_SIZE] = "";
 
-    if (record->account->presence != RG_ROSTER_UNKNOWN)
+    if (rg_record_is_older(record) && !record->yields)
+        memcpy(version, record->at, sizeof(version));
+    else if (record->account->presence != RG_ROSTER_UNKNOWN)
         rg_account_version(record->account, version);
     record->claiming = !record->yields && rg_record_wants_claim(record);
     rg_redis_args_puts(&args, "4");
@@ -345,7 +403,8 @@ static bool ask(struct rg_record *record)
     rg_redis_key(&args, user, "journal");
     rg_redis_key(&args, user, "ends");
     rg_redis_args_puts(&args, version);
-    rg_redis_args_puts(&args, record->whole || !record->base.known ? "whole" : "tail");
+    rg_redis_args_puts(&args, record->whole || record->yields || !record->base.known ? "whole"
+                                                                                     : "tail");
     rg_redis_args_puts(&args, record->claiming ? redis->id : "");
     rg_redis_args_puts(&args, record->dead);
     rg_redis_args_number(&args, redis->ttl_ms);
@@ -361,6 +420,7 @@ bool rg_record_start_refresh(struct rg_record *record)
         return false;
     record->refresh = false;
     record->claim = false;
+    record->yielding = record->yields;
     record->yields = false;
     record->dead[0] = '\0';
     STAILQ_CONCAT(&record->looking, &record->syncs);

@@ -20,8 +20,7 @@
 enum {
     TAKE_MS = 10 * 1000, /* the owner may wait for an answer of its XMPP server that long */
     ASK_EVERY_MS = 1000,
-    YIELD_MS = 1500, /* an owner that is alive has come back and written by then */
-    YIELD_LOOK_MS = 100,
+    DISAGREES_MS = 1500, /* an owner that is alive has come back and written by then */
     OWNERS_MAX = 16 /* looked after at a time; others wait for the next second */
 };
 
@@ -63,6 +62,47 @@ bool rg_record_wants_claim(const struct rg_record *record)
     return false;
 }
 
+bool rg_record_is_older(const struct rg_record *record)
+{
+    return record->older[0] != '\0' && record->older_dumped == record->dumped &&
+           strcmp(record->older, record->at) == 0;
+}
+
+void rg_record_note_older(struct rg_record *record)
+{
+    memcpy(record->older, record->at, sizeof(record->older));
+    record->older_dumped = record->dumped;
+}
+
+/* What Redis has was written by somebody who has not heard of what is here. */
+static bool is_foreign(const struct rg_record *record)
+{
+    const struct rg_account *account = record->account;
+    struct rg_version kept;
+    size_t index;
+
+    if (!rg_version_parse(&kept, record->at, strlen(record->at)))
+        return false;
+    return (kept.epoch != account->epoch || kept.at.mark != account->head.mark) &&
+           !rg_account_since(account, &kept, &index);
+}
+
+/* Who was alone becomes owner of what somebody else has written since Redis is back: what is here
+ * stays, under a mark that is yet to be drawn, but is read again before it is written, as the
+ * other one may have told of more. */
+static void take_over(struct rg_record *record)
+{
+    struct rg_account *account = record->account;
+
+    if (account->role != RG_ROLE_ALONE || !account->trusted || record->dumped ||
+        !is_foreign(record))
+        return;
+    rg_record_note_older(record);
+    account->trusted = false;
+    account->mark = 0;
+    record->write = false;
+}
+
 void rg_record_settle_role(struct rg_record *record)
 {
     struct rg_account *account = record->account;
@@ -73,6 +113,7 @@ void rg_record_settle_role(struct rg_record *record)
         return;
     }
     if (record->owned && !record->disown) {
+        take_over(record);
         set_role(record, RG_ROLE_OWNER, false);
         return;
     }
@@ -140,7 +181,7 @@ void rg_redis_all_alone(struct rg_redis *redis)
 
     HASH_ITER(hh, redis->records, record, next)
     {
-        record->yield_ms = 0;
+        record->disagrees_ms = 0;
         if (record->loaded)
             rg_record_alone(record);
     }
@@ -181,24 +222,6 @@ static void put_question(struct rg_redis_args *args, const struct rg_redis *redi
     rg_redis_alive_key(args, owner);
 }
 
-/* Who was alone shows what its own session says, which Redis may not have yet: the owner has
- * been away from Redis as well. Until it has written, nothing is given up for it. */
-static bool waits_for_writing(struct rg_record *record)
-{
-    int64_t now_ms = rg_loop_now_ms(record->redis->loop);
-
-    if (record->account->role != RG_ROLE_ALONE || !record->account->trusted)
-        return false;
-    if (record->yield_ms == 0) {
-        record->yield_ms = now_ms + YIELD_MS;
-        memcpy(record->yield_at, record->at, sizeof(record->yield_at));
-    }
-    if (now_ms < record->yield_ms && strcmp(record->yield_at, record->at) == 0)
-        return true;
-    record->yield_ms = 0;
-    return false;
-}
-
 static void on_owner(void *arg, const redisReply *reply)
 {
     struct rg_record *record = arg;
@@ -211,15 +234,7 @@ static void on_owner(void *arg, const redisReply *reply)
         record->claim = true;
         look_again(record);
         record->hurry = true;
-    } else if (waits_for_writing(record)) {
-        record->claim = true;
-        record->refresh = true;
-        rg_record_alone(record);
-        rg_record_rest(record, YIELD_LOOK_MS);
     } else {
-        /* Somebody else's, and alive: what was thought here was never told to anybody. */
-        record->account->trusted = false;
-        record->write = false;
         record->yields = true;
         look_again(record);
         record->hurry = true;
@@ -251,6 +266,38 @@ static void ask_owner(struct rg_record *record)
     rg_redis_args_puts(&args, "PUBLISH");
     rg_redis_put_news(&args, redis, RG_NEWS_ASK, record->account->user);
     (void)rg_redis_link_call_take(redis->link, NULL, &args, rg_redis_ignore, redis);
+}
+
+static int64_t clamp(int64_t value, int64_t least, int64_t most)
+{
+    return value < least ? least : value > most ? most : value;
+}
+
+/* What was found alone (not `same`) is given up once the owner shows the same: then nobody is told anything
+ * older than before, and nothing has to be read again. An owner that knows of more, or has been
+ * away from Redis as well, writes; one that does not is asked for the account, and one that has
+ * died since loses it with its heartbeat. */
+bool rg_record_gives_way(struct rg_record *record, bool same)
+{
+    struct rg_account *account = record->account;
+    int64_t now_ms = rg_loop_now_ms(record->redis->loop), for_ms;
+
+    if (same) {
+        account->trusted = false;
+        record->write = false;
+        record->disagrees_ms = 0;
+        return true;
+    }
+    if (record->disagrees_ms == 0)
+        record->disagrees_ms = now_ms;
+    for_ms = now_ms - record->disagrees_ms;
+    if (for_ms >= DISAGREES_MS)
+        ask_owner(record);
+    record->claim = true;
+    record->refresh = true;
+    rg_record_alone(record);
+    rg_record_rest(record, clamp(for_ms / 2, DISAGREES_MS / 16, DISAGREES_MS / 2));
+    return false;
 }
 
 /* Still somebody else's: it is asked, and looked at again when it answers or in a second. */

@@ -99,6 +99,9 @@ struct rg_record {
     /* What Redis is believed to hold. */
     char at[RG_VERSION_SIZE];        /* "": nothing */
     char owner[RG_REDIS_OWNER_SIZE]; /* whom meta names, as far as known; "": nobody */
+    bool dumped;                     /* it was written in another run of Redis */
+    char older[RG_VERSION_SIZE];     /* an `at` that tells less than what is here; "": none */
+    bool older_dumped;               /* as long as `dumped` is this */
     char dead[RG_REDIS_OWNER_SIZE];  /* an owner without heartbeat: may be followed, once */
     struct rg_redis_base base;       /* the content of `at`, if known */
     struct rg_redis_base sent;       /* what the last write would make of it */
@@ -109,11 +112,12 @@ struct rg_record {
     /* How the account is shared (redis_share.c). */
     struct rg_redis_syncs syncs;    /* answered by a load that is sent from now on */
     struct rg_redis_syncs looking;  /* by the load under way */
-    bool claiming;                  /* the load under way claims */
-    bool yields;                    /* the owner is alive: the next load does not claim */
-    int64_t yield_ms;               /* gives way to a living owner then; 0: not yet known of */
-    char yield_at[RG_VERSION_SIZE]; /* or once Redis has another version than this */
-    bool whole;                     /* the next load is to bring everything */
+    bool claiming;         /* the load under way claims */
+    bool yields;           /* the owner is alive: the next load does not claim */
+    bool yielding;         /* the load under way is that one */
+    int64_t disagrees_ms;  /* since when the owner shows something else than was found here while
+                              alone; 0: it does not */
+    bool whole;            /* the next load is to bring everything */
     bool lame;             /* what Redis has of it cannot be read: only an owner helps */
     bool moved;            /* the core is to be told */
     int64_t asked_ms;      /* when its owner was last asked for it */
@@ -208,11 +212,17 @@ void rg_redis_disown(struct rg_store *store, struct rg_account *account);
 void rg_redis_put_release(struct rg_redis_args *args, const struct rg_record *record);
 bool rg_record_start_release(struct rg_record *record);
 bool rg_record_wants_claim(const struct rg_record *record);
+/* What Redis has of it is known to tell less than what is here. */
+bool rg_record_is_older(const struct rg_record *record);
+void rg_record_note_older(struct rg_record *record);
 /* Redis has told whose the account is: record->owner. */
 void rg_record_settle_role(struct rg_record *record);
 /* After a load that claimed: whether the owner it named is alive is being found out; the record
  * stays busy. False: there is nothing to find out. */
 bool rg_record_owner_asked_after(struct rg_record *record);
+/* Its owner is alive and shows the same, or this process has found nothing by itself. False: it
+ * goes on alone for now. */
+bool rg_record_gives_way(struct rg_record *record, bool same);
 /* After a load: tells the core what has moved, answers those that waited for it. */
 void rg_record_share_loaded(struct rg_record *record);
 void rg_record_forget_syncs(struct rg_record *record); /* nobody is called */

@@ -173,6 +173,7 @@ static void put_script(struct rg_redis_args *args, const struct rg_record *recor
     rg_redis_args_number(args, base != NULL ? (long long)base->n : 0);
     rg_redis_args_number(args, (long long)record->account->journal_n);
     rg_redis_put_news(args, redis, RG_NEWS_LOOK, user);
+    rg_redis_args_puts(args, redis->run);
     rg_redis_args_number(args, (long long)delta->n_removed);
     rg_redis_args_number(args, (long long)delta->n_set);
     rg_redis_args_number(args, (long long)delta->n_log);

@@ -5,9 +5,9 @@
 --       3 who claims the account ("" nobody)  4 owner that is gone  5 ttl in ms
 --       6 channel  7 message that tells of the claim  8 owner as the reader knows it: it counts
 --       if nothing is kept, as it may live and only Redis was emptied.
--- Returns {owner, version, state, ends, items, journal, "same", "tail" or "whole"}: with "same"
--- state, items and journal are empty; with "tail" the journal is what came after the reader's
--- version, if it is in there at all, and items are empty.
+-- Returns {owner, version, state, ends, items, journal, "same", "tail" or "whole", run of Redis in
+-- which it was written}: with "same" state, items and journal are empty; with "tail" the journal is
+-- what came after the reader's version, if it is in there at all, and items are empty.
 local owner = redis.call('HGET', KEYS[1], 'owner') or ARGV[8]
 local at = redis.call('HGET', KEYS[1], 'at') or ''
 if ARGV[3] ~= '' and owner ~= ARGV[3] and (owner == '' or owner == ARGV[4]) then
@@ -22,9 +22,10 @@ local ends = {}
 if redis.call('TYPE', KEYS[4]).ok == 'hash' then
     ends = redis.call('HGETALL', KEYS[4])
 end
+local run = redis.call('HGET', KEYS[1], 'run') or ''
 local have = ARGV[1]
 if at == '' or at == have then
-    return {owner, at, '', ends, {}, {}, 'same'}
+    return {owner, at, '', ends, {}, {}, 'same', run}
 end
 local state = redis.call('HGET', KEYS[1], 'state') or ''
 local n = 0
@@ -32,7 +33,7 @@ if ARGV[2] == 'tail' and string.sub(at, 1, 16) == string.sub(have, 1, 16) then
     n = (tonumber(string.match(at, '%-(%d+)$')) or 0) - (tonumber(string.match(have, '%-(%d+)$')) or 0)
 end
 if n > 0 and n <= redis.call('LLEN', KEYS[3]) then
-    return {owner, at, state, ends, {}, redis.call('LRANGE', KEYS[3], -n, -1), 'tail'}
+    return {owner, at, state, ends, {}, redis.call('LRANGE', KEYS[3], -n, -1), 'tail', run}
 end
 return {owner, at, state, ends, redis.call('HGETALL', KEYS[2]),
-        redis.call('LRANGE', KEYS[3], 0, -1), 'whole'}
+        redis.call('LRANGE', KEYS[3], 0, -1), 'whole', run}

@@ -238,6 +238,19 @@ void rg_roster_unref(struct rg_roster *roster)
     free(roster);
 }
 
+bool rg_roster_equal(const struct rg_roster *a, const struct rg_roster *b)
+{
+    size_t n = a != NULL ? a->n : 0;
+
+    if (n != (b != NULL ? b->n : 0))
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        if (!rg_item_equal(a->items[i], b->items[i]))
+            return false;
+    }
+    return true;
+}
+
 /* Where jid stands or would stand; roster may be NULL. */
 static size_t position(const struct rg_roster *roster, const char *jid, bool *out_found)
 {

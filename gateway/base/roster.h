@@ -95,6 +95,9 @@ void rg_roster_builder_add_take(struct rg_roster_builder *builder, struct rg_ite
  */
 struct rg_roster *rg_roster_builder_finish(struct rg_roster_builder *builder);
 
+/* The same items; NULL is an empty one. */
+bool rg_roster_equal(const struct rg_roster *a, const struct rg_roster *b);
+
 /* `[{...},{...}]` */
 void rg_roster_json(struct rg_buf *buf, const struct rg_roster *roster);
 

@@ -231,9 +231,15 @@ static void ended(void *arg, struct rg_account *account)
 
 static void moved(void *arg, struct rg_account *account)
 {
-    struct rg_user *user = rg_user_find(arg, account->user);
-    if (user == NULL || user->account != account)
+    struct rg_core *core = arg;
+    struct rg_user *user = rg_user_find(core, account->user);
+    if (user == NULL || user->account != account) {
+        core->store->ops->disown(core->store, account);
         return;
+    }
+    /* Redis was rolled back to when this process owned it: without a session it does not. */
+    if (user->link != RG_LINK_LOADING && user->link != RG_LINK_LIVE)
+        disown(user);
     if (!user->committing)
         rg_hub_tell(user);
     rg_user_publish(user);

@@ -149,7 +149,9 @@ static void spread(struct rg_user *user)
     struct rg_store *store = user->core->store;
     user->committing =
         !store->ops->commit(store, user->account, kept, user) || user->committing;
-    if (!user->committing)
+    if (user->committing)
+        rg_user_publish(user); /* from now on others may show it: reads wait */
+    else
         rg_hub_tell(user);
 }
 
@@ -455,10 +457,16 @@ static void on_answer(void *arg, const struct rg_roster_answer *answer)
         return; /* closing: what waits is run again when it is closed */
     if (user->link == RG_LINK_LIVE && user->account->role == RG_ROLE_FOLLOWER) {
         rg_replica_go(user); /* overtaken meanwhile: whoever waits has to become owner again */
+        rg_write_pump(user);
         return;
     }
     if (user->link == RG_LINK_LIVE && user->account->trusted)
         apply_early(user); /* they came before the answer */
+    if (user->link == RG_LINK_LOADING && user->account->role == RG_ROLE_FOLLOWER &&
+        user->account->presence == RG_ROSTER_UNKNOWN) {
+        rg_follow_bound(user); /* overtaken by somebody who has not written yet */
+        return;
+    }
     enum rg_code code = take_answer(user, answer, &err);
     if (code != RG_OK)
         log_failure(user, "roster-get-failed", err.text);

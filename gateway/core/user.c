@@ -216,6 +216,8 @@ static void refresh_snapshot(struct rg_user *user)
 
 static enum rg_door_reads reads(const struct rg_user *user)
 {
+    if (user->committing)
+        return RG_DOOR_ASK;
     switch (user->account->role) {
     case RG_ROLE_ALONE:
         return RG_DOOR_FREE;

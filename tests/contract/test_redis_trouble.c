@@ -343,6 +343,150 @@ static void redis__share__without_redis_each_is_alone(void **state)
     run_until(f, written);
 }
 
+/* ---- and Redis is not what it was */
+
+static void start_again(void)
+{
+    redis_again(&redis);
+    redis_do(&redis, "SELECT 3");
+}
+
+static void let_go_of_both(struct fixture *f, struct rg_account *mine)
+{
+    let_go(f, f->other);
+    f->store->ops->release_take(f->store, mine);
+}
+
+static void redis__rolled_back__no_older_list_is_taken_over(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_account *mine = two_instances(f), *theirs = f->account;
+
+    redis_do(&redis, "SAVE");
+    sync_with(f, f->other, theirs, RG_SYNC_TAKE);
+    first_roster(f, f->other, 1500); /* no journal leads here */
+    run_until(f, written);
+    f->account = mine;
+    awaited = theirs;
+    run_until(f, follows);
+    f->account = theirs;
+    f->other->ops->disown(f->other, theirs); /* nobody has a session any more */
+    sync_with(f, f->other, theirs, RG_SYNC_LOOK);
+    redis_kill(&redis);
+    run_until(f, is_alone);
+    start_again();
+    run_until(f, fine);
+    for (int i = 0; i < 2; i++) {
+        sync_with(f, f->other, theirs, RG_SYNC_LOOK);
+        sync_with(f, f->store, mine, RG_SYNC_LOOK);
+        assert_int_equal(theirs->roster->n, 1500);
+        assert_int_equal(mine->roster->n, 1500);
+        assert_true(same_version(mine, theirs));
+    }
+    /* Whoever has a session again writes what is true, and all believe it. */
+    f->account = mine;
+    sync_with(f, f->store, mine, RG_SYNC_CLAIM);
+    assert_int_equal(mine->role, RG_ROLE_OWNER);
+    first_roster(f, f->store, 2);
+    run_until(f, written);
+    f->account = theirs;
+    awaited = mine;
+    run_until(f, follows);
+    assert_int_equal(theirs->roster->n, 2);
+    let_go_of_both(f, mine);
+}
+
+/* The same list as the dump's, but written again: it is believed though nothing in it is new. */
+static void redis__rolled_back__what_the_owner_stands_by_is_taken_over(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_account *mine = two_instances(f), *theirs = f->account;
+
+    redis_do(&redis, "SAVE");
+    redis_kill(&redis);
+    run_until(f, is_alone);
+    rg_account_restamp(theirs);
+    f->account = mine;
+    push(f, f->store, "nurse@example.net", "Nurse");
+    push(f, f->store, "nurse@example.net", NULL);
+    f->account = theirs;
+    start_again();
+    awaited = mine;
+    run_until(f, follows);
+    let_go_of_both(f, mine);
+}
+
+/* Both have gone on alone. Returns the first one's account; the second one's knows of nurse@. */
+static struct rg_account *both_alone(struct fixture *f)
+{
+    struct rg_account *mine = two_instances(f);
+
+    redis_do(&redis, "SAVE");
+    redis_kill(&redis);
+    run_until(f, is_alone);
+    rg_account_restamp(f->account);
+    push(f, f->other, "nurse@example.net", "Nurse");
+    return mine;
+}
+
+static bool keeps_nurse(struct fixture *f)
+{
+    assert_non_null(rg_roster_find(f->account->roster, "nurse@example.net"));
+    return f->account->role == RG_ROLE_OWNER;
+}
+
+static void redis__alone__nothing_is_given_up_for_a_dead_owner(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_account *mine = both_alone(f);
+    redisReply *owner, *info;
+
+    rg_account_unref(mine);
+    kill_store(f->store);
+    f->store = RG_TAKE(f->other);
+    start_again();
+    owner = redis_ask(&redis, "HGET " KEY "meta owner");
+    info = redis_ask(&redis, "INFO server");
+    redis_do(&redis, "SET rg:alive:%s %b PX 3000", owner->str,
+             strstr(info->str, "run_id:") + strlen("run_id:"), (size_t)40);
+    freeReplyObject(owner);
+    freeReplyObject(info);
+    run_until(f, keeps_nurse); /* once the heartbeat has run out */
+    run_until(f, written);
+}
+
+static void redis__alone__a_living_owner_that_knows_less_is_asked(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_account *mine = both_alone(f);
+
+    start_again();
+    run_until(f, keeps_nurse);
+    assert_int_equal(f->asked, 1);
+    /* The other one may have told of more: the core reads the roster before this is written. */
+    assert_false(f->account->trusted);
+    assert_false(written(f));
+    sync_with(f, f->other, f->account, RG_SYNC_LOOK);
+    assert_true(keeps_nurse(f));
+    push(f, f->other, "tybalt@example.net", "Tybalt");
+    run_until(f, written);
+    let_go_of_both(f, mine);
+}
+
+static void redis__alone__who_knows_the_same_follows_at_once(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_account *mine = both_alone(f);
+
+    push(f, f->other, "nurse@example.net", NULL);
+    start_again();
+    awaited = mine;
+    run_until(f, follows);
+    assert_int_equal(f->account->role, RG_ROLE_FOLLOWER);
+    assert_int_equal(f->asked, 0);
+    let_go_of_both(f, mine);
+}
+
 static void on_ended(void *arg, bool everywhere)
 {
     struct fixture *f = arg;
@@ -437,6 +581,11 @@ int main(void)
         TEST(redis__share__it_is_given_to_who_asks),
         TEST(redis__share__a_dead_owner_is_followed),
         TEST(redis__share__without_redis_each_is_alone),
+        TEST(redis__rolled_back__no_older_list_is_taken_over),
+        TEST(redis__rolled_back__what_the_owner_stands_by_is_taken_over),
+        TEST(redis__alone__nothing_is_given_up_for_a_dead_owner),
+        TEST(redis__alone__a_living_owner_that_knows_less_is_asked),
+        TEST(redis__alone__who_knows_the_same_follows_at_once),
         TEST(redis__end__reaches_the_other_instance),
         TEST(redis__end__outlives_the_process_and_an_absence),
     };
