@@ -265,9 +265,10 @@ class Checker(Streams, Writes, Order):
     def has_nothing(self, record, time):
         """503: with Redis not well and the server's link broken, a process that has not shown the
         roster yet has nowhere to take it from."""
+        start = record.get("s", record.get("t"))
         return record.get("status") == 503 and record.get("code") == "xmpp-unreachable" and \
-            self.health.unwell(record.get("s", time), time) and \
-            self.health.knows_nothing(record["u"], record.get("g"), record.get("s", record.get("t")))
+            (self.health.unwell(start, time) or not self.health.is_kept(record["u"], start)) and \
+            self.health.knows_nothing(record["u"], record.get("g"), start)
 
     # --- the end --------------------------------------------------------------------------------
     def check_end(self):

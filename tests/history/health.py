@@ -12,6 +12,8 @@ BESIDE = ("redis-kill", "redis-flush", "redis-roll-back", "redis-pause", "gatewa
 class Health:
     def __init__(self, records):
         self.windows, self.takeovers, self.warm = [], [], {}
+        self.written = {}  # user -> moments at which an owner had written the account anew
+        told = set()
         self.died, self.up = {}, {}  # life -> time
         self.links_hold = False
         for record in records:
@@ -27,6 +29,9 @@ class Health:
                 self.up[record["g"]] = record["t"]
             elif kind == "healed":
                 self.windows[-1] = (self.windows[-1][0], record["t"] + GRACE)
+            elif kind == "ev" and record["ev"].startswith("roster.") and record["id"] not in told:
+                told.add(record["id"])
+                self.written.setdefault(record["u"], []).append(record["t"])
             elif kind == "op" and record["out"] == "ok" and (record.get("hver") or record["op"] == "sign-in"):
                 self.warm.setdefault((record["u"], record.get("g")), record["e"])
 
@@ -37,6 +42,12 @@ class Health:
     def unwell(self, start, end):
         """Was there a moment in the interval at which Redis was not well?"""
         return self.touched(self.windows, start, end)
+
+    def is_kept(self, user, time):
+        """Has an owner written the account since Redis was last in trouble? What nobody stood by is not
+        written back into a Redis that lost it."""
+        since = max((begin for begin, _ in self.windows if begin < time), default=float("-inf"))
+        return since == float("-inf") or any(since < moment < time for moment in self.written.get(user, ()))
 
     def taking_over(self, start, end):
         """Was there a moment at which an account may have had no owner that lives?"""

@@ -329,6 +329,18 @@ def test_answers__nothing_cached__caught_allowed():
         assert ended(story) == expected
 
 
+def test_answers__nothing_written_since_redis_lost_it__allowed():
+    """Redis is back for long, but no owner has been there to write what it lost."""
+    for written, expected in ((False, set()), (True, {"unexpected-answer"})):
+        story = begun([*REDIS, "cut"])
+        story.fault("redis-flush")
+        story.healed(wait=GRACE + 1)
+        if written:
+            story.put("ua", C1, "ua.w.2")
+        story.ask("g3.0").op("ua", "get", story.tick(), 503, hver=None)["code"] = "xmpp-unreachable"
+        assert ended(story) == expected
+
+
 def test_answers__sign_out_told_later__caught_allowed():
     for fault, expected in ((None, {"unexpected-answer"}), ("redis-kill", set())):
         story = begun()
