@@ -162,8 +162,8 @@ static bool shows_the_same(const struct rg_record *record, const redisReply *rep
     return state.presence == account->presence && rg_roster_equal(kept.roster, account->roster);
 }
 
-/* Its owner is alive, and this process has to follow, unless it has found something else while it
- * was alone. */
+/* Its owner is alive, and this process has to follow, unless it has found something else while
+ * it was alone. */
 static bool gives_way(struct rg_record *record, const redisReply *reply)
 {
     const struct rg_account *account = record->account;
@@ -255,7 +255,8 @@ static void note_place(struct rg_record *record, const redisReply *reply)
 
 /* Is what Redis has to take the place of what is here? An older state of it tells nothing new:
  * Redis was rolled back, or a write is on its way. Whoever writes in this run of Redis has read
- * the roster from the XMPP server; what was written in another one may be as old as the dump. */
+ * the roster from the XMPP server; what was written in another one may be as old as the dump.
+ */
 static bool is_news(const struct rg_record *record)
 {
     const struct rg_account *account = record->account;
@@ -272,8 +273,7 @@ static bool is_news(const struct rg_record *record)
         return kept.at.seq > account->head.seq;
     if (rg_account_since(account, &kept, &index))
         return false;
-    return !record->dumped ||
-           (kept.epoch == account->epoch && kept.at.seq > account->head.seq);
+    return !record->dumped || (kept.epoch == account->epoch && kept.at.seq > account->head.seq);
 }
 
 /* Takes over what Redis has, or finds that nobody can. */

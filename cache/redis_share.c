@@ -21,7 +21,7 @@ enum {
     TAKE_MS = 10 * 1000, /* the owner may wait for an answer of its XMPP server that long */
     ASK_EVERY_MS = 1000,
     DISAGREES_MS = 1500, /* an owner that is alive has come back and written by then */
-    OWNERS_MAX = 16 /* looked after at a time; others wait for the next second */
+    OWNERS_MAX = 16      /* looked after at a time; others wait for the next second */
 };
 
 /* ---- roles */
@@ -87,9 +87,9 @@ static bool is_foreign(const struct rg_record *record)
            !rg_account_since(account, &kept, &index);
 }
 
-/* Who was alone becomes owner of what somebody else has written since Redis is back: what is here
- * stays, under a mark that is yet to be drawn, but is read again before it is written, as the
- * other one may have told of more. */
+/* Who was alone becomes owner of what somebody else has written since Redis is back: what is
+ * here stays, under a mark that is yet to be drawn, but is read again before it is written, as
+ * the other one may have told of more. */
 static void take_over(struct rg_record *record)
 {
     struct rg_account *account = record->account;
@@ -273,10 +273,10 @@ static int64_t clamp(int64_t value, int64_t least, int64_t most)
     return value < least ? least : value > most ? most : value;
 }
 
-/* What was found alone (not `same`) is given up once the owner shows the same: then nobody is told anything
- * older than before, and nothing has to be read again. An owner that knows of more, or has been
- * away from Redis as well, writes; one that does not is asked for the account, and one that has
- * died since loses it with its heartbeat. */
+/* What was found alone (not `same`) is given up once the owner shows the same: then nobody is
+ * told anything older than before, and nothing has to be read again. An owner that knows of
+ * more, or has been away from Redis as well, writes; one that does not is asked for the
+ * account, and one that has died since loses it with its heartbeat. */
 bool rg_record_gives_way(struct rg_record *record, bool same)
 {
     struct rg_account *account = record->account;

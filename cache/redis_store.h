@@ -110,17 +110,17 @@ struct rg_record {
     bool owned; /* meta names this process, as far as known */
 
     /* How the account is shared (redis_share.c). */
-    struct rg_redis_syncs syncs;    /* answered by a load that is sent from now on */
-    struct rg_redis_syncs looking;  /* by the load under way */
-    bool claiming;         /* the load under way claims */
-    bool yields;           /* the owner is alive: the next load does not claim */
-    bool yielding;         /* the load under way is that one */
-    int64_t disagrees_ms;  /* since when the owner shows something else than was found here while
-                              alone; 0: it does not */
-    bool whole;            /* the next load is to bring everything */
-    bool lame;             /* what Redis has of it cannot be read: only an owner helps */
-    bool moved;            /* the core is to be told */
-    int64_t asked_ms;      /* when its owner was last asked for it */
+    struct rg_redis_syncs syncs;   /* answered by a load that is sent from now on */
+    struct rg_redis_syncs looking; /* by the load under way */
+    bool claiming;                 /* the load under way claims */
+    bool yields;                   /* the owner is alive: the next load does not claim */
+    bool yielding;                 /* the load under way is that one */
+    int64_t disagrees_ms; /* since when the owner shows something else than was found here while
+                             alone; 0: it does not */
+    bool whole;           /* the next load is to bring everything */
+    bool lame;            /* what Redis has of it cannot be read: only an owner helps */
+    bool moved;           /* the core is to be told */
+    int64_t asked_ms;     /* when its owner was last asked for it */
     rg_store_kept_fn kept; /* of the commits that are not kept yet; NULL: none */
     void *kept_arg;
 };

@@ -396,7 +396,7 @@ static void redis__rolled_back__no_older_list_is_taken_over(void **state)
     let_go_of_both(f, mine);
 }
 
-/* The same list as the dump's, but written again: it is believed though nothing in it is new. */
+/* The very list of the dump, once its owner stands by it again. */
 static void redis__rolled_back__what_the_owner_stands_by_is_taken_over(void **state)
 {
     struct fixture *f = *state;
@@ -406,17 +406,20 @@ static void redis__rolled_back__what_the_owner_stands_by_is_taken_over(void **st
     redis_kill(&redis);
     run_until(f, is_alone);
     rg_account_restamp(theirs);
-    f->account = mine;
-    push(f, f->store, "nurse@example.net", "Nurse");
-    push(f, f->store, "nurse@example.net", NULL);
-    f->account = theirs;
+    mine->trusted = false; /* its session is gone */
     start_again();
+    run_until(f, fine);
+    sync_with(f, f->other, theirs, RG_SYNC_LOOK);
+    assert_false(same_version(mine, theirs));
+    mine->trusted = true;
+    (void)f->store->ops->commit(f->store, mine, NULL, NULL);
     awaited = mine;
     run_until(f, follows);
     let_go_of_both(f, mine);
 }
 
-/* Both have gone on alone. Returns the first one's account; the second one's knows of nurse@. */
+/* Both have gone on alone. Returns the first one's account; the second one's knows of nurse@.
+ */
 static struct rg_account *both_alone(struct fixture *f)
 {
     struct rg_account *mine = two_instances(f);
@@ -435,22 +438,32 @@ static bool keeps_nurse(struct fixture *f)
     return f->account->role == RG_ROLE_OWNER;
 }
 
-static void redis__alone__nothing_is_given_up_for_a_dead_owner(void **state)
+/* Redis is back as it was, or emptied, and knows of the owner in this run. */
+static void start_again_with_its_owner(bool emptied)
 {
-    struct fixture *f = *state;
-    struct rg_account *mine = both_alone(f);
     redisReply *owner, *info;
 
-    rg_account_unref(mine);
-    kill_store(f->store);
-    f->store = RG_TAKE(f->other);
     start_again();
     owner = redis_ask(&redis, "HGET " KEY "meta owner");
     info = redis_ask(&redis, "INFO server");
+    if (emptied)
+        redis_do(&redis, "FLUSHALL");
+    redis_do(&redis, "HSET " KEY "meta owner %s", owner->str);
     redis_do(&redis, "SET rg:alive:%s %b PX 3000", owner->str,
              strstr(info->str, "run_id:") + strlen("run_id:"), (size_t)40);
     freeReplyObject(owner);
     freeReplyObject(info);
+}
+
+static void redis__alone__nothing_is_given_up_for_a_dead_owner(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_account *mine = both_alone(f);
+
+    rg_account_unref(mine);
+    kill_store(f->store);
+    f->store = RG_TAKE(f->other);
+    start_again_with_its_owner(false);
     run_until(f, keeps_nurse); /* once the heartbeat has run out */
     run_until(f, written);
 }
@@ -460,7 +473,7 @@ static void redis__alone__a_living_owner_that_knows_less_is_asked(void **state)
     struct fixture *f = *state;
     struct rg_account *mine = both_alone(f);
 
-    start_again();
+    start_again_with_its_owner(false);
     run_until(f, keeps_nurse);
     assert_int_equal(f->asked, 1);
     /* The other one may have told of more: the core reads the roster before this is written. */
@@ -473,13 +486,29 @@ static void redis__alone__a_living_owner_that_knows_less_is_asked(void **state)
     let_go_of_both(f, mine);
 }
 
+/* What it writes then may be older than what was found here. */
+static void redis__alone__nothing_is_given_up_for_an_owner_that_has_not_written(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_account *mine = both_alone(f), *theirs = f->account;
+
+    mine->trusted = false;
+    start_again_with_its_owner(true);
+    f->account = mine;
+    run_until(f, is_owner);
+    push(f, f->store, "tybalt@example.net", "Tybalt");
+    f->account = theirs;
+    run_until(f, keeps_nurse);
+    let_go_of_both(f, mine);
+}
+
 static void redis__alone__who_knows_the_same_follows_at_once(void **state)
 {
     struct fixture *f = *state;
     struct rg_account *mine = both_alone(f);
 
     push(f, f->other, "nurse@example.net", NULL);
-    start_again();
+    start_again_with_its_owner(false);
     awaited = mine;
     run_until(f, follows);
     assert_int_equal(f->account->role, RG_ROLE_FOLLOWER);
@@ -585,6 +614,7 @@ int main(void)
         TEST(redis__rolled_back__what_the_owner_stands_by_is_taken_over),
         TEST(redis__alone__nothing_is_given_up_for_a_dead_owner),
         TEST(redis__alone__a_living_owner_that_knows_less_is_asked),
+        TEST(redis__alone__nothing_is_given_up_for_an_owner_that_has_not_written),
         TEST(redis__alone__who_knows_the_same_follows_at_once),
         TEST(redis__end__reaches_the_other_instance),
         TEST(redis__end__outlives_the_process_and_an_absence),
