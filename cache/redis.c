@@ -286,7 +286,6 @@ static void redis_release_take(struct rg_store *store, struct rg_account *accoun
 
 static void redis_erase(struct rg_store *store, const char *user)
 {
-    static const char *const parts[] = {"meta", "items", "journal"};
     struct rg_redis *redis = self(store);
     struct rg_record *record = rg_record_find(redis, user);
     struct rg_redis_args args = {.n = 0};
@@ -294,14 +293,14 @@ static void redis_erase(struct rg_store *store, const char *user)
     redis->memory->ops->erase(redis->memory, user);
     if (record != NULL) {
         record->erase = true;
+        record->forget = true;
         record->write = false;
         rg_record_wish(record);
         return;
     }
-    rg_redis_args_puts(&args, "DEL");
-    for (size_t i = 0; i < RG_ARRAY_LEN(parts); i++)
-        rg_redis_key(&args, user, parts[i]);
+    rg_redis_put_erase(&args, user);
     (void)rg_redis_link_call_take(redis->link, NULL, &args, rg_redis_ignore, redis);
+    rg_redis_tell(redis, RG_NEWS_ERASED, user);
 }
 
 static void redis_health(struct rg_store *store, struct rg_buf *buf)

@@ -15,7 +15,7 @@ static void all_wish(struct rg_redis *redis, bool all)
     {
         record->claim = record->claim || record->account->trusted;
         record->refresh = record->refresh || all || record->claim;
-        record->write = record->write || record->account->trusted;
+        record->write = record->write || (record->account->trusted && !record->forgets);
         record->write_ends = record->write_ends || record->account->n_ends > 0;
         record->again = true; /* what is on its way may have been lost with the rest */
         rg_record_hurry(record);

@@ -315,7 +315,7 @@ static void take_roster(struct rg_record *record, const redisReply *reply)
     if (record->base.known && strcmp(record->base.at, record->at) != 0)
         rg_redis_base_fini(&record->base);
     rg_account_version(account, version);
-    if (account->trusted && strcmp(record->at, version) != 0)
+    if (account->trusted && !record->forgets && strcmp(record->at, version) != 0)
         record->write = true;
 }
 

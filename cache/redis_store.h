@@ -42,6 +42,7 @@ enum rg_redis_news {
     RG_NEWS_LOOK = 'k',      /* something of it is new */
     RG_NEWS_PASSWORDS = 'p', /* and ends of passwords that are not kept are over */
     RG_NEWS_FREE = 'r',      /* its owner has given it up */
+    RG_NEWS_ERASED = 'x',    /* it is to be forgotten */
     RG_NEWS_ASK = 'a'        /* its owner may give it up: the sender would like to have it */
 };
 
@@ -89,6 +90,7 @@ struct rg_record {
     bool drop_passwords;     /* with refresh: ends of passwords that Redis has not are over */
     bool write_ends, revive; /* revive: and no others of passwords */
     bool write, erase;
+    bool forget;                  /* erase: on all instances */
     bool disown;                  /* once nothing is to be written */
     TAILQ_ENTRY(rg_record) entry; /* in redis->wishing or redis->resting */
     struct rg_record_list *list;
@@ -118,6 +120,7 @@ struct rg_record {
     int64_t disagrees_ms; /* since when the owner shows something else than was found here while
                              alone; 0: it does not */
     bool whole;           /* the next load is to bring everything */
+    bool forgets;         /* an erased account's memory, once no session stands behind it */
     bool lame;            /* what Redis has of it cannot be read: only an owner helps */
     bool moved;           /* the core is to be told */
     int64_t asked_ms;     /* when its owner was last asked for it */
@@ -176,6 +179,8 @@ void rg_redis_alive_key(struct rg_redis_args *args, const char *id);
 /* Appends the channel and this process's message of that kind about the user. */
 void rg_redis_put_news(struct rg_redis_args *args, const struct rg_redis *redis,
                        enum rg_redis_news news, const char *user);
+/* Tells the other instances, without waiting for anything. */
+void rg_redis_tell(struct rg_redis *redis, enum rg_redis_news news, const char *user);
 void rg_redis_ignore(void *arg, const redisReply *reply); /* a reply that nobody waits for */
 /* Redis said this error; true if it is one of not writing at all. */
 bool rg_redis_refused(struct rg_redis *redis, const redisReply *reply);
@@ -194,6 +199,7 @@ bool rg_record_start_refresh(struct rg_record *record);
 void rg_redis_base_fini(struct rg_redis_base *base);
 bool rg_record_start_write(struct rg_record *record);
 bool rg_record_start_erase(struct rg_record *record);
+void rg_redis_put_erase(struct rg_redis_args *args, const char *user);
 
 /* ---- redis_ends.c */
 void rg_redis_end(struct rg_store *store, struct rg_account *account, const struct rg_end *end,

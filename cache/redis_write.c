@@ -309,18 +309,26 @@ static void on_erased(void *arg, const redisReply *reply)
     } else {
         record->at[0] = '\0';
         record->write = record->account->trusted;
+        if (record->forget)
+            rg_redis_tell(record->redis, RG_NEWS_ERASED, record->account->user);
+        record->forget = false;
     }
     rg_record_done(record);
 }
 
+void rg_redis_put_erase(struct rg_redis_args *args, const char *user)
+{
+    rg_redis_args_puts(args, "DEL");
+    rg_redis_key(args, user, "meta");
+    rg_redis_key(args, user, "items");
+    rg_redis_key(args, user, "journal");
+}
+
 bool rg_record_start_erase(struct rg_record *record)
 {
-    static const char *const parts[] = {"meta", "items", "journal"};
     struct rg_redis_args args = {.n = 0};
 
-    rg_redis_args_puts(&args, "DEL");
-    for (size_t i = 0; i < RG_ARRAY_LEN(parts); i++)
-        rg_redis_key(&args, record->account->user, parts[i]);
+    rg_redis_put_erase(&args, record->account->user);
     if (!rg_redis_link_call_take(record->redis->link, NULL, &args, on_erased, record))
         return false;
     record->erase = false;

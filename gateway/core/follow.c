@@ -10,7 +10,8 @@
  * the same versions in the same order.
  *
  *  - Nobody is told of a change before the store has it (`committing`): a version that a client
- *    holds is known everywhere, and a killed owner takes no told version with it.
+ *    holds is known everywhere, and a killed owner takes no told version with it. Reads wait
+ *    meanwhile, as others may show it already.
  *  - A read at a follower looks into the store first; one at the owner need not, as long as its
  *    lease lasts (the door, core->lease_until_ms).
  *  - Who wants to write, or to read from the XMPP server, becomes owner first, and then reads

@@ -79,6 +79,12 @@ static struct rg_account *two_instances(struct fixture *f)
     return mine;
 }
 
+static void let_go_of_both(struct fixture *f, struct rg_account *mine)
+{
+    let_go(f, f->other);
+    f->store->ops->release_take(f->store, mine);
+}
+
 static bool same_version(const struct rg_account *a, const struct rg_account *b)
 {
     return a->epoch == b->epoch && rg_stamp_equal(a->head, b->head);
@@ -115,8 +121,7 @@ static void redis__share__a_follower_shows_what_the_owner_writes(void **state)
     assert_int_equal(theirs->role, RG_ROLE_FOLLOWER);
     sync_with(f, f->other, theirs, RG_SYNC_CLAIM);
     assert_int_equal(theirs->role, RG_ROLE_FOLLOWER); /* the owner is alive */
-    let_go(f, f->other);
-    f->store->ops->release_take(f->store, mine);
+    let_go_of_both(f, mine);
 }
 
 static void redis__share__more_than_the_journal_holds_comes_whole(void **state)
@@ -133,8 +138,7 @@ static void redis__share__more_than_the_journal_holds_comes_whole(void **state)
     run_until(f, follows);
     assert_int_equal(theirs->roster->n, 1500);
     assert_false(rg_account_since(theirs, &before, &index));
-    let_go(f, f->other);
-    f->store->ops->release_take(f->store, mine);
+    let_go_of_both(f, mine);
 }
 
 static void redis__share__it_is_given_to_who_asks(void **state)
@@ -152,8 +156,43 @@ static void redis__share__it_is_given_to_who_asks(void **state)
     awaited = theirs;
     run_until(f, follows);
     f->account = theirs;
-    let_go(f, f->other);
-    f->store->ops->release_take(f->store, mine);
+    let_go_of_both(f, mine);
+}
+
+static bool is_unknown(struct fixture *f)
+{
+    return f->account->presence == RG_ROSTER_UNKNOWN;
+}
+
+static void redis__share__what_is_erased_is_forgotten_by_all(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_account *mine = two_instances(f);
+
+    f->store->ops->erase(f->store, USER);
+    run_until(f, is_unknown);
+    assert_true(mine->presence == RG_ROSTER_UNKNOWN);
+    assert_int_equal(redis_number(&redis, "EXISTS " KEY "items " KEY "journal"), 0);
+    let_go_of_both(f, mine);
+}
+
+/* Its owner forgets it when its session has ended, and writes nothing back. */
+static void redis__share__what_is_erased_elsewhere_goes_with_the_session(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_account *mine = two_instances(f), *theirs = f->account;
+
+    f->other->ops->erase(f->other, USER);
+    sync_with(f, f->other, theirs, RG_SYNC_LOOK); /* the news is on its way before */
+    assert_true(mine->presence == RG_ROSTER_PRESENT);
+    f->store->ops->disown(f->store, mine);
+    f->account = mine;
+    run_until(f, is_unknown);
+    sync_with(f, f->store, mine, RG_SYNC_LOOK);
+    assert_true(mine->presence == RG_ROSTER_UNKNOWN);
+    assert_int_equal(redis_number(&redis, "EXISTS " KEY "items " KEY "journal"), 0);
+    f->account = theirs;
+    let_go_of_both(f, mine);
 }
 
 static bool owner_is_gone(struct fixture *f)
@@ -219,12 +258,6 @@ static void start_again(void)
 {
     redis_again(&redis);
     redis_do(&redis, "SELECT 3");
-}
-
-static void let_go_of_both(struct fixture *f, struct rg_account *mine)
-{
-    let_go(f, f->other);
-    f->store->ops->release_take(f->store, mine);
 }
 
 static void redis__rolled_back__no_older_list_is_taken_over(void **state)
@@ -433,8 +466,7 @@ static void redis__end__reaches_the_other_instance(void **state)
     assert_ptr_equal(f->told_of, f->account);
     assert_int_equal(f->account->n_ends, 1);
     assert_true(redis_number(&redis, "PTTL " KEY "ends") > 3500 * 1000);
-    let_go(f, f->other);
-    f->store->ops->release_take(f->store, mine);
+    let_go_of_both(f, mine);
 }
 
 static void redis__end__outlives_the_process_and_an_absence(void **state)
@@ -471,6 +503,8 @@ int main(void)
         TEST(redis__share__a_follower_shows_what_the_owner_writes),
         TEST(redis__share__more_than_the_journal_holds_comes_whole),
         TEST(redis__share__it_is_given_to_who_asks),
+        TEST(redis__share__what_is_erased_is_forgotten_by_all),
+        TEST(redis__share__what_is_erased_elsewhere_goes_with_the_session),
         TEST(redis__share__a_dead_owner_is_followed),
         TEST(redis__share__without_redis_each_is_alone),
         TEST(redis__rolled_back__no_older_list_is_taken_over),

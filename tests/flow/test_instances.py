@@ -227,6 +227,23 @@ def test_an_instance_that_is_cut_off_tells_no_older_version(fake, start, redis, 
         assert stream.wait_sync().json["resumed"] is True
 
 
+def test_erased_at_one_and_forgotten_by_both(fake, both, redis):
+    """Sessions and streams end everywhere, and neither instance writes back what it held."""
+    one, two, here, there = both
+    with one.stream(here) as first, two.stream(there) as second:
+        for stream in (first, second):
+            stream.wait_sync()
+        assert two.operations(f"/accounts/{JULIET}", "DELETE").status == 204
+        for stream in (first, second):
+            assert stream.wait_for("bye").json["reason"] == "signed-out"
+    wait_until(lambda: not fake.sessions_of("juliet"), what="the end of both XMPP sessions")
+    assert redis.command("EXISTS", f"rg:{{{JULIET}}}:items", f"rg:{{{JULIET}}}:journal") == 0
+    for instance in (one, two):
+        assert instance.api(here.token).get("/v1/roster").status == 401
+        again = instance.sign_in(JULIET)
+        assert set(again.items()) == {"romeo@example.net", "nurse@example.com"}
+
+
 def test_two_instances_in_front_of_prosody(prosody, start):
     jid = prosody.account("twins")
     one, two = start(prosody), start(prosody)
