@@ -326,8 +326,10 @@ static bool take(struct rg_record *record, const redisReply *reply)
     bool ends = rg_record_merge_ends(record, reply->element[ENDS]);
     bool taken = !record->yielding || gives_way(record, reply);
 
-    if (taken)
+    if (taken) {
+        record->disagrees_ms = 0;
         take_roster(record, reply);
+    }
     if (ends && record->loaded && redis->watcher != NULL)
         redis->watcher->ended(redis->watcher_arg, record->account);
     return taken;

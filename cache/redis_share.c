@@ -282,7 +282,6 @@ bool rg_record_gives_way(struct rg_record *record, bool same)
     if (same) {
         account->trusted = false;
         record->write = false;
-        record->disagrees_ms = 0;
         return true;
     }
     if (record->disagrees_ms == 0)

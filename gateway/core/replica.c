@@ -460,13 +460,13 @@ static void on_answer(void *arg, const struct rg_roster_answer *answer)
         rg_write_pump(user);
         return;
     }
-    if (user->link == RG_LINK_LIVE && user->account->trusted)
-        apply_early(user); /* they came before the answer */
     if (user->link == RG_LINK_LOADING && user->account->role == RG_ROLE_FOLLOWER &&
         user->account->presence == RG_ROSTER_UNKNOWN) {
         rg_follow_bound(user); /* overtaken by somebody who has not written yet */
         return;
     }
+    if (user->link == RG_LINK_LIVE && user->account->trusted)
+        apply_early(user); /* they came before the answer */
     enum rg_code code = take_answer(user, answer, &err);
     if (code != RG_OK)
         log_failure(user, "roster-get-failed", err.text);

@@ -17,16 +17,25 @@ static const char *name_of(const struct call *roster)
     return roster->op->out.view.snapshot->roster->items[0]->name;
 }
 
+/* A stream that has been told what there is. */
+static struct reader *listen_to(struct scene *scene)
+{
+    struct call *opened;
+    struct reader *reader =
+        r_open(scene->w, scene->by, NULL, RG_EVENT_ALWAYS | RG_EVENT_ROSTER_SET, &opened);
+    if (sh_questions() != 0)
+        sh_answer(scene->w, RG_SYNC_LOOK, RG_ROLE_FOLLOWER);
+    r_expect(reader, "roster", "Romeo");
+    r_expect(reader, "sync", "live");
+    return reader;
+}
+
 /* ---- the owner */
 
 static void owner__change_not_kept_yet__nobody_is_told_and_reads_wait(void **state)
 {
     struct scene scene = sh_live(state, RG_ROLE_OWNER, ROMEO "|Romeo|both|");
-    struct call *opened;
-    struct reader *reader =
-        r_open(scene.w, scene.by, NULL, RG_EVENT_ALWAYS | RG_EVENT_ROSTER_SET, &opened);
-    r_expect(reader, "roster", "Romeo");
-    r_expect(reader, "sync", "live");
+    struct reader *reader = listen_to(&scene);
     assert_true(door_is_open(&scene));
     sh_hold_commits(true);
     fake_push(scene.session, ROMEO "|R2|both|", "v2");
@@ -139,12 +148,7 @@ static void follower__reads_at_once__share_one_look_that_began_after_them(void *
 static void follower__owner_writes__streams_are_told(void **state)
 {
     struct scene scene = sh_live(state, RG_ROLE_FOLLOWER, ROMEO "|Romeo|both|");
-    struct call *opened;
-    struct reader *reader =
-        r_open(scene.w, scene.by, NULL, RG_EVENT_ALWAYS | RG_EVENT_ROSTER_SET, &opened);
-    sh_answer(scene.w, RG_SYNC_LOOK, RG_ROLE_FOLLOWER);
-    r_expect(reader, "roster", "Romeo");
-    r_expect(reader, "sync", "live");
+    struct reader *reader = listen_to(&scene);
     sh_write(scene.w, NURSE "|Nurse|none|");
     r_expect(reader, "roster.set", "Nurse");
 }
@@ -177,12 +181,7 @@ static void follower__owner_does_not_answer__write_is_503(void **state)
 static void follower__owner_gone__claims_it_and_catches_up(void **state)
 {
     struct scene scene = sh_live(state, RG_ROLE_FOLLOWER, ROMEO "|Romeo|both|");
-    struct call *opened;
-    struct reader *reader =
-        r_open(scene.w, scene.by, NULL, RG_EVENT_ALWAYS | RG_EVENT_ROSTER_SET, &opened);
-    sh_answer(scene.w, RG_SYNC_LOOK, RG_ROLE_FOLLOWER);
-    r_expect(reader, "roster", "Romeo");
-    r_expect(reader, "sync", "live");
+    struct reader *reader = listen_to(&scene);
     sh_role(scene.w, RG_ROLE_FOLLOWER, true);
     sh_answer(scene.w, RG_SYNC_CLAIM, RG_ROLE_OWNER);
     fake_answer(fake_get(scene.session), ROMEO "|R2|both|", "v2");
