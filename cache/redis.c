@@ -322,6 +322,16 @@ static void redis_health(struct rg_store *store, struct rg_buf *buf)
     rg_buf_putc(buf, '}');
 }
 
+static void redis_rekey_take(struct rg_store *store, struct rg_mac *mac)
+{
+    struct rg_redis *redis = self(store);
+
+    rg_mac_destroy(redis->mac);
+    redis->mac = mac;
+    redis->keys++;
+    rg_redis_all_wish(redis, true);
+}
+
 static void redis_watch(struct rg_store *store, const struct rg_store_watcher *watcher,
                         void *arg)
 {
@@ -421,6 +431,7 @@ static const struct rg_store_ops ops = {
     .health = redis_health,
     .stop = redis_stop,
     .destroy = redis_destroy,
+    .rekey_take = redis_rekey_take,
     .watch = redis_watch,
     .sync = rg_redis_sync,
     .disown = rg_redis_disown,

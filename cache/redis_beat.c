@@ -5,9 +5,7 @@
 #include "cache/redis_store.h"
 #include "gateway/base/log.h"
 
-/* Redis may hold anything, or nothing. What this process's sessions stand behind is claimed and
- * written; `all`: everything else is looked at again, too. */
-static void all_wish(struct rg_redis *redis, bool all)
+void rg_redis_all_wish(struct rg_redis *redis, bool all)
 {
     struct rg_record *record, *next;
 
@@ -52,7 +50,7 @@ static void on_beaten(void *arg, const redisReply *reply)
         rg_log(RG_LOG_WARN, "redis", "emptied");
     }
     if (gone || refused)
-        all_wish(redis, refused);
+        rg_redis_all_wish(redis, refused);
 }
 
 /* The value names the run of Redis that this process speaks to: a heartbeat that a dump brought
@@ -92,7 +90,7 @@ static void on_info(void *arg, const redisReply *reply)
     if (reply == NULL)
         return; /* lost again */
     beat_once(redis);
-    all_wish(redis, true);
+    rg_redis_all_wish(redis, true);
 }
 
 void rg_redis_up(void *arg)

@@ -136,6 +136,7 @@ static bool adopt(struct rg_record *record, const redisReply *reply)
     rg_redis_base_fini(&record->base);
     record->base = (struct rg_redis_base){
         .digest = key == 0 ? state.digest : rg_redis_digest_of(&place, 0, roster),
+        .keys = record->redis->keys,
         .known = true};
     memcpy(record->base.at, at, sizeof(at));
     record->base.roster = RG_TAKE(roster);
@@ -182,7 +183,7 @@ static bool leads_to(const struct rg_record *record, const struct rg_redis_place
     char version[RG_VERSION_SIZE];
 
     rg_account_version(record->account, version);
-    if (!record->base.known || strcmp(record->base.at, version) != 0)
+    if (!rg_record_has_base(record) || strcmp(record->base.at, version) != 0)
         return false;
     for (size_t i = 0; i < kept->n_changes; i++) {
         const struct rg_change *change = kept->changes[i];
@@ -225,8 +226,10 @@ static bool follow(struct rg_record *record, const redisReply *reply)
     account->confirmed_s = state.confirmed_s;
     rg_account_set_ver(account, state.ver_known ? state.ver : NULL, state.ver_len);
     rg_redis_base_fini(&record->base);
-    record->base = (struct rg_redis_base){
-        .roster = rg_roster_ref(account->roster), .digest = state.digest, .known = true};
+    record->base = (struct rg_redis_base){.roster = rg_roster_ref(account->roster),
+                                          .digest = state.digest,
+                                          .keys = record->redis->keys,
+                                          .known = true};
     memcpy(record->base.at, at, sizeof(at));
     rg_metric_add(record->redis->metrics.followed, (int64_t)kept.n_changes);
     return true;
@@ -405,8 +408,9 @@ static bool ask(struct rg_record *record)
     rg_redis_key(&args, user, "journal");
     rg_redis_key(&args, user, "ends");
     rg_redis_args_puts(&args, version);
-    rg_redis_args_puts(&args, record->whole || record->yields || !record->base.known ? "whole"
-                                                                                     : "tail");
+    rg_redis_args_puts(&args, record->whole || record->yields || !rg_record_has_base(record)
+                                  ? "whole"
+                                  : "tail");
     rg_redis_args_puts(&args, record->claiming ? redis->id : "");
     rg_redis_args_puts(&args, record->dead);
     rg_redis_args_number(&args, redis->ttl_ms);

@@ -70,6 +70,7 @@ struct rg_redis_base {
     char at[RG_VERSION_SIZE];
     struct rg_roster *roster; /* own; NULL: empty */
     struct rg_redis_digest digest;
+    unsigned keys; /* under which the digest was made: redis->keys then */
     bool known;
 };
 
@@ -134,6 +135,7 @@ struct rg_redis {
     struct rg_store *memory; /* own */
     struct rg_loop *loop;
     struct rg_mac *mac; /* own */
+    unsigned keys;      /* how often it was exchanged */
     struct rg_redis_url url;
     struct rg_redis_link *link, *news; /* own */
     char id[RG_REDIS_OWNER_SIZE];
@@ -187,7 +189,10 @@ bool rg_redis_refused(struct rg_redis *redis, const redisReply *reply);
 
 /* ---- redis_beat.c */
 void rg_redis_beat(struct rg_redis *redis); /* once a second */
-void rg_redis_up(void *arg);                /* the connection for calls is there */
+/* Redis may hold anything, or nothing. What this process's sessions stand behind is claimed and
+ * written; `all`: everything else is looked at again, too. */
+void rg_redis_all_wish(struct rg_redis *redis, bool all);
+void rg_redis_up(void *arg); /* the connection for calls is there */
 void rg_redis_down(void *arg);
 void rg_redis_news_up(void *arg); /* the one for news is */
 
@@ -197,6 +202,8 @@ bool rg_record_start_refresh(struct rg_record *record);
 
 /* ---- redis_write.c */
 void rg_redis_base_fini(struct rg_redis_base *base);
+/* The base is known, and its digest is one of the first key. */
+bool rg_record_has_base(const struct rg_record *record);
 bool rg_record_start_write(struct rg_record *record);
 bool rg_record_start_erase(struct rg_record *record);
 void rg_redis_put_erase(struct rg_redis_args *args, const char *user);

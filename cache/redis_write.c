@@ -13,6 +13,11 @@ void rg_redis_base_fini(struct rg_redis_base *base)
     *base = (struct rg_redis_base){.known = false};
 }
 
+bool rg_record_has_base(const struct rg_record *record)
+{
+    return record->base.known && record->base.keys == record->redis->keys;
+}
+
 static struct rg_redis_place place_of(const struct rg_record *record)
 {
     return (struct rg_redis_place){.mac = record->redis->mac,
@@ -100,7 +105,7 @@ static bool make_delta(struct delta *delta, const struct rg_record *record)
     struct rg_version base;
     size_t from;
 
-    if (!record->base.known || strcmp(record->base.at, record->at) != 0 ||
+    if (!rg_record_has_base(record) || strcmp(record->base.at, record->at) != 0 ||
         !rg_version_parse(&base, record->at, strlen(record->at)) ||
         !rg_account_since(account, &base, &from))
         return false;
@@ -275,7 +280,7 @@ bool rg_record_start_write(struct rg_record *record)
     struct rg_account *account = record->account;
     RG_CLEANUP(delta_fini) struct delta delta = {.n_set = 0};
     struct rg_redis_args args = {.n = 0};
-    struct rg_redis_base sent = {.known = true};
+    struct rg_redis_base sent = {.known = true, .keys = record->redis->keys};
     bool full;
 
     rg_account_version(account, sent.at);

@@ -35,6 +35,18 @@ static size_t follow(struct rg_user *user)
     return ended;
 }
 
+/* What the store keeps is marked anew, before its old key goes. */
+static void rekey_store(struct rg_core *core)
+{
+    if (core->store->ops->rekey_take == NULL)
+        return;
+    struct rg_mac *mac = rg_keys_mac(core->keys);
+    if (mac != NULL)
+        core->store->ops->rekey_take(core->store, mac);
+    else
+        rg_log(RG_LOG_ERROR, "core", "store-not-rekeyed", RG_STR("why", "out of memory"));
+}
+
 void rg_core_keys_changed(struct rg_core *core)
 {
     struct rg_user *user, *next;
@@ -43,6 +55,7 @@ void rg_core_keys_changed(struct rg_core *core)
     {
         ended += follow(user);
     }
+    rekey_store(core);
     rg_log(RG_LOG_INFO, "core", "keys-followed", RG_INT("keys", rg_keys_count(core->keys)),
            RG_INT("sign-ins-ended", ended));
 }

@@ -19,6 +19,7 @@
 #include "gateway/base/account.h"
 #include "gateway/base/buf.h"
 #include "gateway/base/err.h"
+#include "gateway/base/mac.h"
 
 /* (ref to keep) account: always one, fresh if nothing was kept. NULL only when out of memory or
  * stopping. While the core holds a reference, loads of the same user give the same object. */
@@ -73,6 +74,9 @@ struct rg_store_ops {
     /* Writes out what is pending, then fn(arg). */
     void (*stop)(struct rg_store *store, void (*fn)(void *arg), void *arg);
     void (*destroy)(struct rg_store *store); /* after stop */
+    /* The keys under which it keeps anything outside the process are these from now on. (take)
+     * mac. NULL: it keeps nothing there. */
+    void (*rekey_take)(struct rg_store *store, struct rg_mac *mac);
 
     /* NULL, all three: this process is all there is, and every account's role is ALONE. */
     /* (borrow) watcher; once, before the loop runs. */

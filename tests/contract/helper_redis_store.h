@@ -35,7 +35,9 @@ bool fine(struct fixture *f);
 bool ailing(struct fixture *f);
 /* Redis holds the version that the account has. */
 bool written(struct fixture *f);
-/* A store whose keys are all this byte. */
+/* Keys that are all this byte, and named by it. */
+struct rg_mac *two_keys(uint8_t first, uint8_t second);
+/* A store with one such key. */
 struct rg_store *open_store_with(struct fixture *f, uint8_t key);
 void close_store(struct fixture *f, struct rg_store *store);
 void kill_store(struct rg_store *store);

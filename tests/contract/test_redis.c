@@ -129,6 +129,35 @@ static void redis__keys__all_of_one_ttl_and_tag(void **state)
     assert_true(llabs(redis_number(&redis, "PTTL " KEY "journal") - meta) < 100);
 }
 
+static bool marked_by_key_2(struct fixture *f)
+{
+    redisReply *state = redis_ask(&redis, "HGET " KEY "meta state");
+    bool is = state->type == REDIS_REPLY_STRING && state->len > 1 && state->str[1] == 2;
+
+    (void)f;
+    freeReplyObject(state);
+    return is;
+}
+
+/* The old key may go as soon as what is held has been marked anew. */
+static void redis__keys_exchanged__what_is_held_is_marked_anew(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_version before;
+
+    prepare(f);
+    before = head(f->account);
+    f->store->ops->rekey_take(f->store, two_keys(2, 1));
+    run_until(f, marked_by_key_2);
+    push(f, f->store, "nurse@example.net", "Nurse");
+    run_until(f, written);
+    next_process(f, 2);
+    load_from(f, f->store);
+    assert_int_equal(f->account->presence, RG_ROSTER_PRESENT);
+    assert_int_equal(f->account->roster->n, 5);
+    assert_true(f->account->epoch == before.epoch && f->account->head.mark == before.at.mark);
+}
+
 /* ---- what nobody is made to believe */
 
 static void redis__load__other_keys_are_a_miss(void **state)
@@ -245,6 +274,7 @@ int main(void)
         TEST(redis__push__writes_less_than_2_kb),
         TEST(redis__not_found__is_kept),
         TEST(redis__keys__all_of_one_ttl_and_tag),
+        TEST(redis__keys_exchanged__what_is_held_is_marked_anew),
         TEST(redis__load__other_keys_are_a_miss),
         TEST(redis__load__an_evicted_item_is_a_miss),
         TEST(redis__load__evicted_items_are_a_miss),

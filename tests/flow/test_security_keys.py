@@ -31,16 +31,47 @@ class Rotating:
 
 
 @pytest.fixture
-def rotating(fake, make_gateway, tmp_path):
-    fake.add("juliet")
-    path = str(tmp_path / "keys")
-    gateway = make_gateway(fake, session={"keys_file": path, "state_file": path + "-ends"},
-                           limits={"writes_user": 10000})
-    made = Rotating(gateway, path)
-    gateway.stop()
-    made.write(KEYS[0])
+def make_rotating(fake, make_gateway, tmp_path):
+    """A gateway with KEYS[0]."""
+    def make(**how):
+        fake.add("juliet")
+        path = str(tmp_path / "keys")
+        gateway = make_gateway(fake, session={"keys_file": path, "state_file": path + "-ends"},
+                               limits={"writes_user": 10000}, **how)
+        made = Rotating(gateway, path)
+        gateway.stop()
+        made.write(KEYS[0])
+        gateway.start()
+        return made
+    return make
+
+
+@pytest.fixture
+def rotating(make_rotating):
+    return make_rotating()
+
+
+def test_what_redis_keeps_is_marked_anew(fake, make_rotating, redis):
+    """The old key goes, then the process: version, journal and streams go on."""
+    rotating = make_rotating(cache={"url": redis.url})
+    gateway = rotating.gateway
+    api = gateway.sign_in("juliet@example.com")
+    version = api.put_item("nurse@example.com", "Nurse").version
+    items = "rg:{juliet@example.com}:items"
+    before = redis.command("HGETALL", items)
+    rotating.rotate(KEYS[1], KEYS[0])
+    wait_until(lambda: redis.command("HGETALL", items) != before, what="items under the new key")
+    later = api.put_item("romeo@example.net", "Romeo").version
+    rotating.rotate(KEYS[1])
+    gateway.kill()
+    full = len([get for get in fake.gets("juliet") if not get.ver])
     gateway.start()
-    return made
+    again = gateway.sign_in("juliet@example.com")
+    assert again.get("/v1/roster").version == later
+    assert [change["version"] for change in again.get(f"/v1/roster/changes?since={version}").json()["changes"]] \
+        == [later]
+    assert len([get for get in fake.gets("juliet") if not get.ver]) == full
+    assert gateway.metric("rostergate_redis_not_believed_total") == 0
 
 
 class Load(threading.Thread):
