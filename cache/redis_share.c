@@ -6,11 +6,12 @@
  *          |  |    given up: no session any more, or asked for it    |
  *          |  +-------------- overtaken: its heartbeat stopped ------+
  *          |                                                         |
- *          +---- Redis answers, another one owns it ----- ALONE <----+ Redis does not answer
+ *          +---- another one owns it and shows the same - ALONE <----+ Redis does not answer
  *
  * An owner is never overtaken while its heartbeat stands: it may be answering reads from
  * memory. So whoever wants an account asks, and asks again, until it is given up or the
- * heartbeat has run out. Who cannot reach Redis goes on alone, under a MARK of its own. */
+ * heartbeat has run out. Who cannot reach Redis goes on alone, under a MARK of its own, and
+ * afterwards until the owner shows the same, or the account is its own. */
 #include <stdlib.h>
 #include <string.h>
 
