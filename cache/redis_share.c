@@ -568,6 +568,7 @@ void rg_redis_news(struct rg_redis *redis, const char *data, size_t len)
         break;
     case RG_NEWS_ERASED:
         forget(record);
+        rg_record_kept(record); /* as far as it ever will be */
         report(record);
         break;
     case RG_NEWS_FREE:
