@@ -298,9 +298,9 @@ static void redis_erase(struct rg_store *store, const char *user)
         rg_record_wish(record);
         return;
     }
-    rg_redis_put_erase(&args, user);
-    (void)rg_redis_link_call_take(redis->link, NULL, &args, rg_redis_ignore, redis);
-    rg_redis_tell(redis, RG_NEWS_ERASED, user);
+    rg_redis_put_erase(&args, redis, user);
+    (void)rg_redis_link_call_take(redis->link, &rg_redis_script_erase, &args, rg_redis_ignore,
+                                  redis);
 }
 
 static void redis_health(struct rg_store *store, struct rg_buf *buf)

@@ -252,6 +252,7 @@ static void note_place(struct rg_record *record, const redisReply *reply)
         record->owner[0] = '\0';
         return;
     }
+    record->erased = record->at[0] != '\0' && at->len == 0 && strcmp(run, "erased") == 0;
     memcpy(record->at, at->str, (size_t)at->len + 1);
     memcpy(record->owner, owner->str, (size_t)owner->len + 1);
 }
@@ -329,6 +330,9 @@ static bool take(struct rg_record *record, const redisReply *reply)
     bool ends = rg_record_merge_ends(record, reply->element[ENDS]);
     bool taken = !record->yielding || gives_way(record, reply);
 
+    if (record->erased)
+        rg_record_forget(record);
+    record->erased = false;
     if (taken) {
         record->disagrees_ms = 0;
         take_roster(record, reply);

@@ -8,6 +8,7 @@
 extern const struct rg_redis_script rg_redis_script_load;
 extern const struct rg_redis_script rg_redis_script_commit;
 extern const struct rg_redis_script rg_redis_script_end;
+extern const struct rg_redis_script rg_redis_script_erase;
 extern const struct rg_redis_script rg_redis_script_release;
 
 #endif

@@ -257,13 +257,16 @@ bool rg_record_owner_asked_after(struct rg_record *record)
 static void ask_owner(struct rg_record *record)
 {
     struct rg_redis *redis = record->redis;
+    struct rg_redis_args args = {.n = 0};
     int64_t now_ms = rg_loop_now_ms(redis->loop);
 
     if (record->asked_ms != 0 && now_ms - record->asked_ms < ASK_EVERY_MS / 2)
         return;
     record->asked_ms = now_ms;
     rg_metric_add(redis->metrics.asked, 1);
-    rg_redis_tell(redis, RG_NEWS_ASK, record->account->user);
+    rg_redis_args_puts(&args, "PUBLISH");
+    rg_redis_put_news(&args, redis, RG_NEWS_ASK, record->account->user);
+    (void)rg_redis_link_call_take(redis->link, NULL, &args, rg_redis_ignore, redis);
 }
 
 static int64_t clamp(int64_t value, int64_t least, int64_t most)
@@ -392,20 +395,19 @@ void rg_redis_sync(struct rg_store *store, struct rg_account *account, enum rg_s
     rg_record_hurry(record);
 }
 
-/* Another instance erased it. What a session stands behind goes with the session, which is
- * about to end, and is not written any more; unless somebody has signed in since, and then the
- * next change is. */
-static void forget(struct rg_record *record)
+/* Who has signed in since finds nothing here that was erased; the next change is written. */
+void rg_record_forget(struct rg_record *record)
 {
     struct rg_redis *redis = record->redis;
 
     record->write = false;
     record->forgets = record->account->trusted;
-    if (record->forgets)
-        return;
-    redis->memory->ops->erase(redis->memory, record->account->user);
-    rg_redis_base_fini(&record->base);
-    record->moved = true;
+    if (!record->forgets) {
+        redis->memory->ops->erase(redis->memory, record->account->user);
+        rg_redis_base_fini(&record->base);
+        record->moved = true;
+    }
+    rg_record_kept(record); /* as far as it ever will be */
 }
 
 void rg_redis_disown(struct rg_store *store, struct rg_account *account)
@@ -420,7 +422,7 @@ void rg_redis_disown(struct rg_store *store, struct rg_account *account)
     account->trusted = false;
     record->disown = true;
     if (record->forgets)
-        forget(record);
+        rg_record_forget(record);
     rg_record_hurry(record);
 }
 
@@ -535,15 +537,6 @@ void rg_redis_put_news(struct rg_redis_args *args, const struct rg_redis *redis,
     args->failed = args->failed || rg_buf_failed(&message);
 }
 
-void rg_redis_tell(struct rg_redis *redis, enum rg_redis_news news, const char *user)
-{
-    struct rg_redis_args args = {.n = 0};
-
-    rg_redis_args_puts(&args, "PUBLISH");
-    rg_redis_put_news(&args, redis, news, user);
-    (void)rg_redis_link_call_take(redis->link, NULL, &args, rg_redis_ignore, redis);
-}
-
 void rg_redis_news(struct rg_redis *redis, const char *data, size_t len)
 {
     enum { HEAD = RG_REDIS_OWNER_SIZE }; /* the instance and what it says */
@@ -567,10 +560,6 @@ void rg_redis_news(struct rg_redis *redis, const char *data, size_t len)
         record->drop_passwords = true;
         break;
     case RG_NEWS_ERASED:
-        forget(record);
-        rg_record_kept(record); /* as far as it ever will be */
-        report(record);
-        break;
     case RG_NEWS_FREE:
     case RG_NEWS_LOOK:
     default:

@@ -42,7 +42,7 @@ enum rg_redis_news {
     RG_NEWS_LOOK = 'k',      /* something of it is new */
     RG_NEWS_PASSWORDS = 'p', /* and ends of passwords that are not kept are over */
     RG_NEWS_FREE = 'r',      /* its owner has given it up */
-    RG_NEWS_ERASED = 'x',    /* it is to be forgotten */
+    RG_NEWS_ERASED = 'x',    /* it is erased */
     RG_NEWS_ASK = 'a'        /* its owner may give it up: the sender would like to have it */
 };
 
@@ -102,6 +102,7 @@ struct rg_record {
     /* What Redis is believed to hold. */
     char at[RG_VERSION_SIZE];        /* "": nothing */
     char owner[RG_REDIS_OWNER_SIZE]; /* whom meta names, as far as known; "": nobody */
+    bool erased;                     /* what was here has been erased by somebody since */
     bool dumped;                     /* it was written in another run of Redis */
     char older[RG_VERSION_SIZE];     /* an `at` that tells less than what is here; "": none */
     bool older_dumped;               /* as long as `dumped` is this */
@@ -181,8 +182,6 @@ void rg_redis_alive_key(struct rg_redis_args *args, const char *id);
 /* Appends the channel and this process's message of that kind about the user. */
 void rg_redis_put_news(struct rg_redis_args *args, const struct rg_redis *redis,
                        enum rg_redis_news news, const char *user);
-/* Tells the other instances, without waiting for anything. */
-void rg_redis_tell(struct rg_redis *redis, enum rg_redis_news news, const char *user);
 void rg_redis_ignore(void *arg, const redisReply *reply); /* a reply that nobody waits for */
 /* Redis said this error; true if it is one of not writing at all. */
 bool rg_redis_refused(struct rg_redis *redis, const redisReply *reply);
@@ -206,7 +205,9 @@ void rg_redis_base_fini(struct rg_redis_base *base);
 bool rg_record_has_base(const struct rg_record *record);
 bool rg_record_start_write(struct rg_record *record);
 bool rg_record_start_erase(struct rg_record *record);
-void rg_redis_put_erase(struct rg_redis_args *args, const char *user);
+/* The words of the erase script. */
+void rg_redis_put_erase(struct rg_redis_args *args, const struct rg_redis *redis,
+                        const char *user);
 
 /* ---- redis_ends.c */
 void rg_redis_end(struct rg_store *store, struct rg_account *account, const struct rg_end *end,
@@ -228,6 +229,9 @@ bool rg_record_wants_claim(const struct rg_record *record);
 /* What Redis has of it is known to tell less than what is here. */
 bool rg_record_is_older(const struct rg_record *record);
 void rg_record_note_older(struct rg_record *record);
+/* Another instance erased it. What a session stands behind goes with the session, which is
+ * about to end, and is not written any more. */
+void rg_record_forget(struct rg_record *record);
 /* Redis has told whose the account is: record->owner. */
 void rg_record_settle_role(struct rg_record *record);
 /* After a load that claimed: whether the owner it named is alive is being found out; the record

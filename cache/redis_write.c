@@ -5,7 +5,11 @@
 #include "cache/redis_store.h"
 #include "gateway/base/log.h"
 
-enum { TRIES = 5, CONTESTED_MS = RG_REDIS_ALIVE_MS };
+enum {
+    TRIES = 5,
+    CONTESTED_MS = RG_REDIS_ALIVE_MS,
+    ERASED_MS = 60 * 60 * 1000 /* an instance that was cut off for longer may remember */
+};
 
 void rg_redis_base_fini(struct rg_redis_base *base)
 {
@@ -217,6 +221,11 @@ static void lost_race(struct rg_record *record, const redisReply *owner, const r
         record->erase = true;
         return;
     }
+    if (at->len == 0 && record->at[0] != '\0') { /* lost or erased: that is looked at first */
+        record->write = record->write && !record->disown;
+        record->refresh = true;
+        return;
+    }
     memcpy(record->at, at->str, (size_t)at->len + 1);
     memcpy(record->owner, owner->str, (size_t)owner->len + 1);
     record->owned = strcmp(record->owner, record->redis->id) == 0;
@@ -314,27 +323,39 @@ static void on_erased(void *arg, const redisReply *reply)
     } else {
         record->at[0] = '\0';
         record->write = record->account->trusted;
-        if (record->forget)
-            rg_redis_tell(record->redis, RG_NEWS_ERASED, record->account->user);
         record->forget = false;
     }
     rg_record_done(record);
 }
 
-void rg_redis_put_erase(struct rg_redis_args *args, const char *user)
+static void put_keys(struct rg_redis_args *args, const char *user)
 {
-    rg_redis_args_puts(args, "DEL");
     rg_redis_key(args, user, "meta");
     rg_redis_key(args, user, "items");
     rg_redis_key(args, user, "journal");
 }
 
+void rg_redis_put_erase(struct rg_redis_args *args, const struct rg_redis *redis,
+                        const char *user)
+{
+    rg_redis_args_puts(args, "3");
+    put_keys(args, user);
+    rg_redis_args_number(args, ERASED_MS);
+    rg_redis_put_news(args, redis, RG_NEWS_ERASED, user);
+}
+
 bool rg_record_start_erase(struct rg_record *record)
 {
+    const struct rg_redis_script *script = record->forget ? &rg_redis_script_erase : NULL;
     struct rg_redis_args args = {.n = 0};
 
-    rg_redis_put_erase(&args, record->account->user);
-    if (!rg_redis_link_call_take(record->redis->link, NULL, &args, on_erased, record))
+    if (record->forget) {
+        rg_redis_put_erase(&args, record->redis, record->account->user);
+    } else {
+        rg_redis_args_puts(&args, "DEL");
+        put_keys(&args, record->account->user);
+    }
+    if (!rg_redis_link_call_take(record->redis->link, script, &args, on_erased, record))
         return false;
     record->erase = false;
     rg_redis_base_fini(&record->base);
