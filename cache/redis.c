@@ -293,7 +293,7 @@ static void redis_erase(struct rg_store *store, const char *user)
     redis->memory->ops->erase(redis->memory, user);
     if (record != NULL) {
         record->erase = true;
-        record->forget = true;
+        record->erase_for_all = true;
         record->write = false;
         rg_record_wish(record);
         return;

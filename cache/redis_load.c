@@ -163,14 +163,18 @@ static bool shows_the_same(const struct rg_record *record, const redisReply *rep
     return state.presence == account->presence && rg_roster_equal(kept.roster, account->roster);
 }
 
-/* Its owner is alive, and this process has to follow, unless it has found something else while
- * it was alone. */
+/* Its owner is alive: what was found alone is given up for what the owner shows once both are
+ * the same. Then nobody is told anything older than before, and nothing has to be read again.
+ */
 static bool gives_way(struct rg_record *record, const redisReply *reply)
 {
-    const struct rg_account *account = record->account;
-
-    return rg_record_gives_way(record, account->role != RG_ROLE_ALONE || !account->trusted ||
-                                           shows_the_same(record, reply));
+    if (rg_record_found_alone(record) && !shows_the_same(record, reply)) {
+        rg_record_go_on_alone(record);
+        return false;
+    }
+    record->account->trusted = false;
+    record->write = false;
+    return true;
 }
 
 /* ---- what came after what is here */
@@ -252,7 +256,8 @@ static void note_place(struct rg_record *record, const redisReply *reply)
         record->owner[0] = '\0';
         return;
     }
-    record->erased = record->at[0] != '\0' && at->len == 0 && strcmp(run, "erased") == 0;
+    record->erased =
+        record->erased || (record->at[0] != '\0' && at->len == 0 && strcmp(run, "erased") == 0);
     memcpy(record->at, at->str, (size_t)at->len + 1);
     memcpy(record->owner, owner->str, (size_t)owner->len + 1);
 }
@@ -265,7 +270,6 @@ static bool is_news(const struct rg_record *record)
 {
     const struct rg_account *account = record->account;
     struct rg_version kept;
-    size_t index;
 
     if (account->trusted || record->erase || record->at[0] == '\0' ||
         rg_record_is_older(record))
@@ -273,11 +277,8 @@ static bool is_news(const struct rg_record *record)
     if (account->presence == RG_ROSTER_UNKNOWN ||
         !rg_version_parse(&kept, record->at, strlen(record->at)))
         return true;
-    if (kept.epoch == account->epoch && kept.at.mark == account->head.mark)
-        return kept.at.seq > account->head.seq;
-    if (rg_account_since(account, &kept, &index))
-        return false;
-    return !record->dumped || (kept.epoch == account->epoch && kept.at.seq > account->head.seq);
+    return (kept.epoch == account->epoch && kept.at.seq > account->head.seq) ||
+           (rg_record_is_foreign(record) && !record->dumped);
 }
 
 /* Takes over what Redis has, or finds that nobody can. */

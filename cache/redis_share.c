@@ -75,8 +75,12 @@ void rg_record_note_older(struct rg_record *record)
     record->older_dumped = record->dumped;
 }
 
-/* What Redis has was written by somebody who has not heard of what is here. */
-static bool is_foreign(const struct rg_record *record)
+bool rg_record_found_alone(const struct rg_record *record)
+{
+    return record->account->role == RG_ROLE_ALONE && record->account->trusted;
+}
+
+bool rg_record_is_foreign(const struct rg_record *record)
 {
     const struct rg_account *account = record->account;
     struct rg_version kept;
@@ -95,8 +99,7 @@ static void take_over(struct rg_record *record)
 {
     struct rg_account *account = record->account;
 
-    if (account->role != RG_ROLE_ALONE || !account->trusted || record->dumped ||
-        !is_foreign(record))
+    if (!rg_record_found_alone(record) || record->dumped || !rg_record_is_foreign(record))
         return;
     rg_record_note_older(record);
     account->trusted = false;
@@ -274,20 +277,10 @@ static int64_t clamp(int64_t value, int64_t least, int64_t most)
     return value < least ? least : value > most ? most : value;
 }
 
-/* What was found alone (not `same`) is given up once the owner shows the same: then nobody is
- * told anything older than before, and nothing has to be read again. An owner that knows of
- * more, or has been away from Redis as well, writes; one that does not is asked for the
- * account, and one that has died since loses it with its heartbeat. */
-bool rg_record_gives_way(struct rg_record *record, bool same)
+void rg_record_go_on_alone(struct rg_record *record)
 {
-    struct rg_account *account = record->account;
     int64_t now_ms = rg_loop_now_ms(record->redis->loop), for_ms;
 
-    if (same) {
-        account->trusted = false;
-        record->write = false;
-        return true;
-    }
     if (record->disagrees_ms == 0)
         record->disagrees_ms = now_ms;
     for_ms = now_ms - record->disagrees_ms;
@@ -297,7 +290,6 @@ bool rg_record_gives_way(struct rg_record *record, bool same)
     record->refresh = true;
     rg_record_alone(record);
     rg_record_rest(record, clamp(for_ms / 2, DISAGREES_MS / 16, DISAGREES_MS / 2));
-    return false;
 }
 
 /* Still somebody else's: it is asked, and looked at again when it answers or in a second. */

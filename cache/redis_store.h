@@ -91,7 +91,7 @@ struct rg_record {
     bool drop_passwords;     /* with refresh: ends of passwords that Redis has not are over */
     bool write_ends, revive; /* revive: and no others of passwords */
     bool write, erase;
-    bool forget;                  /* erase: on all instances */
+    bool erase_for_all;           /* with erase: the other instances forget it, too */
     bool disown;                  /* once nothing is to be written */
     TAILQ_ENTRY(rg_record) entry; /* in redis->wishing or redis->resting */
     struct rg_record_list *list;
@@ -237,9 +237,14 @@ void rg_record_settle_role(struct rg_record *record);
 /* After a load that claimed: whether the owner it named is alive is being found out; the record
  * stays busy. False: there is nothing to find out. */
 bool rg_record_owner_asked_after(struct rg_record *record);
-/* Its owner is alive and shows the same, or this process has found nothing by itself. False: it
- * goes on alone for now. */
-bool rg_record_gives_way(struct rg_record *record, bool same);
+/* This process has been alone, and its own session stands behind what is here. */
+bool rg_record_found_alone(const struct rg_record *record);
+/* What Redis has was written by somebody who has not heard of what is here. */
+bool rg_record_is_foreign(const struct rg_record *record);
+/* The owner is alive and shows something else than was found alone. If it knows of more, or has
+ * been away from Redis as well, it writes; if it does not in time, it is asked for the account;
+ * if it has died since, it loses the account with its heartbeat. */
+void rg_record_go_on_alone(struct rg_record *record);
 /* After a load: tells the core what has moved, answers those that waited for it. */
 void rg_record_share_loaded(struct rg_record *record);
 void rg_record_forget_syncs(struct rg_record *record); /* nobody is called */

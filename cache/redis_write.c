@@ -323,7 +323,7 @@ static void on_erased(void *arg, const redisReply *reply)
     } else {
         record->at[0] = '\0';
         record->write = record->account->trusted;
-        record->forget = false;
+        record->erase_for_all = false;
     }
     rg_record_done(record);
 }
@@ -346,10 +346,11 @@ void rg_redis_put_erase(struct rg_redis_args *args, const struct rg_redis *redis
 
 bool rg_record_start_erase(struct rg_record *record)
 {
-    const struct rg_redis_script *script = record->forget ? &rg_redis_script_erase : NULL;
+    const struct rg_redis_script *script =
+        record->erase_for_all ? &rg_redis_script_erase : NULL;
     struct rg_redis_args args = {.n = 0};
 
-    if (record->forget) {
+    if (record->erase_for_all) {
         rg_redis_put_erase(&args, record->redis, record->account->user);
     } else {
         rg_redis_args_puts(&args, "DEL");

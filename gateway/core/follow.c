@@ -223,18 +223,25 @@ void rg_follow_settle(struct rg_user *user)
 
 /* ---- what the store tells */
 
+/* NULL: the core has let go of this very account. */
+static struct rg_user *holder(struct rg_core *core, const struct rg_account *account)
+{
+    struct rg_user *user = rg_user_find(core, account->user);
+    return user != NULL && user->account == account ? user : NULL;
+}
+
 static void ended(void *arg, struct rg_account *account)
 {
-    struct rg_user *user = rg_user_find(arg, account->user);
-    if (user != NULL && user->account == account)
+    struct rg_user *user = holder(arg, account);
+    if (user != NULL)
         rg_signins_ended_elsewhere(user);
 }
 
 static void moved(void *arg, struct rg_account *account)
 {
     struct rg_core *core = arg;
-    struct rg_user *user = rg_user_find(core, account->user);
-    if (user == NULL || user->account != account) {
+    struct rg_user *user = holder(core, account);
+    if (user == NULL) {
         core->store->ops->disown(core->store, account);
         return;
     }
@@ -252,8 +259,8 @@ static void moved(void *arg, struct rg_account *account)
 static void asked(void *arg, struct rg_account *account)
 {
     struct rg_core *core = arg;
-    struct rg_user *user = rg_user_find(core, account->user);
-    if (user == NULL || user->account != account) {
+    struct rg_user *user = holder(core, account);
+    if (user == NULL) {
         core->store->ops->disown(core->store, account);
         return;
     }
