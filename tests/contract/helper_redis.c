@@ -60,6 +60,7 @@ void redis_again(struct redis *redis)
 
     assert_int_equal(posix_spawnp(&redis->pid, argv[0], NULL, NULL, argv, environ), 0);
     connect_to(redis);
+    redis_do(redis, "SELECT 3"); /* the database of the URL */
 }
 
 void redis_start(struct redis *redis)
@@ -70,7 +71,6 @@ void redis_start(struct redis *redis)
     (void)snprintf(redis->socket, sizeof(redis->socket), "%s/s", redis->dir);
     (void)snprintf(redis->url, sizeof(redis->url), "unix://%s?db=3", redis->socket);
     redis_again(redis);
-    redis_do(redis, "SELECT 3");
 }
 
 void redis_kill(struct redis *redis)

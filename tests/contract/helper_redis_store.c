@@ -76,9 +76,9 @@ bool written(struct fixture *f)
 
 /* ---- stores */
 
-static void set_key(struct rg_mac *mac, size_t i, uint8_t id, uint8_t key)
+static void set_key(struct rg_mac *mac, size_t i, uint8_t key)
 {
-    uint8_t name[RG_MAC_ID_BYTES] = {id}, bytes[RG_MAC_KEY_BYTES] = {key};
+    uint8_t name[RG_MAC_ID_BYTES] = {key}, bytes[RG_MAC_KEY_BYTES] = {key};
 
     rg_mac_set_key(mac, i, name, bytes);
 }
@@ -87,8 +87,8 @@ struct rg_mac *two_keys(uint8_t first, uint8_t second)
 {
     struct rg_mac *mac = rg_mac_create(2);
 
-    set_key(mac, 0, first, first);
-    set_key(mac, 1, second, second);
+    set_key(mac, 0, first);
+    set_key(mac, 1, second);
     return mac;
 }
 
@@ -98,7 +98,7 @@ struct rg_store *open_store_with(struct fixture *f, uint8_t key)
     struct rg_mac *mac = rg_mac_create(1);
     struct rg_store *store;
 
-    set_key(mac, 0, key, key);
+    set_key(mac, 0, key);
     store = rg_store_redis_create_take(f->config, f->loop, mac, &err);
     if (store == NULL)
         fail_msg("%s", err.text);

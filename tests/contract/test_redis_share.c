@@ -247,18 +247,11 @@ static void redis__share__without_redis_each_is_alone(void **state)
     sync_with(f, f->store, f->account, RG_SYNC_TAKE); /* answered all the same */
     assert_int_equal(f->account->role, RG_ROLE_ALONE);
     redis_again(&redis);
-    redis_do(&redis, "SELECT 3");
     run_until(f, is_owner); /* what is trusted is claimed */
     run_until(f, written);
 }
 
 /* ---- and Redis is not what it was */
-
-static void start_again(void)
-{
-    redis_again(&redis);
-    redis_do(&redis, "SELECT 3");
-}
 
 static void redis__rolled_back__no_older_list_is_taken_over(void **state)
 {
@@ -277,7 +270,7 @@ static void redis__rolled_back__no_older_list_is_taken_over(void **state)
     sync_with(f, f->other, theirs, RG_SYNC_LOOK);
     redis_kill(&redis);
     run_until(f, is_alone);
-    start_again();
+    redis_again(&redis);
     run_until(f, fine);
     for (int i = 0; i < 2; i++) {
         sync_with(f, f->other, theirs, RG_SYNC_LOOK);
@@ -310,7 +303,7 @@ static void redis__rolled_back__what_the_owner_stands_by_is_taken_over(void **st
     run_until(f, is_alone);
     rg_account_restamp(theirs);
     mine->trusted = false; /* its session is gone */
-    start_again();
+    redis_again(&redis);
     run_until(f, fine);
     sync_with(f, f->other, theirs, RG_SYNC_LOOK);
     assert_false(same_version(mine, theirs));
@@ -346,7 +339,7 @@ static void start_again_with_its_owner(bool emptied)
 {
     redisReply *owner, *info;
 
-    start_again();
+    redis_again(&redis);
     owner = redis_ask(&redis, "HGET " KEY "meta owner");
     info = redis_ask(&redis, "INFO server");
     if (emptied)
@@ -489,7 +482,6 @@ static void redis__end__outlives_the_process_and_an_absence(void **state)
     run_until(f, nothing_waits);
     assert_false(f->everywhere); /* 202: elsewhere when it is back */
     redis_again(&redis);
-    redis_do(&redis, "SELECT 3");
     run_until(f, fine);
     next_process(f, 1);
     load_from(f, f->store);

@@ -40,7 +40,6 @@ static void redis__rolled_back__is_written_again(void **state)
     run_until(f, written);
     redis_kill(&redis);
     redis_again(&redis);
-    redis_do(&redis, "SELECT 3");
     run_until(f, written);
     next_process(f, 1);
     load_from(f, f->store);
@@ -64,7 +63,6 @@ static void redis__rolled_back__names_no_version_twice(void **state)
     close_store(f, f->store);
     redis_kill(&redis);
     redis_again(&redis);
-    redis_do(&redis, "SELECT 3");
     f->store = open_store_with(f, 1);
     run_until(f, fine);
     load_from(f, f->store);
@@ -87,7 +85,6 @@ static void redis__away__goes_on_and_catches_up(void **state)
     assert_int_equal(f->account->roster->n, 5);
     push(f, f->store, "tybalt@example.net", "Tybalt");
     redis_again(&redis);
-    redis_do(&redis, "SELECT 3");
     run_until(f, written);
     assert_int_equal(redis_number(&redis, "HLEN " KEY "items"), 6);
     run_until(f, fine);
@@ -136,7 +133,6 @@ static void redis__slow__load_is_answered_in_time(void **state)
     assert_true(rg_loop_now_ms(f->loop) - start < 1500);
     redis_kill(&redis); /* the pause would hold up the next test */
     redis_again(&redis);
-    redis_do(&redis, "SELECT 3");
     run_until(f, fine);
 }
 
