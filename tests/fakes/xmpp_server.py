@@ -146,11 +146,10 @@ class Session(XmlStream):
     def stanza(self, element):
         record = Record(self, element)
         self.received.append(record)
-        try:
-            if not self.server.run_hook("stanza", self, element):
-                self._dispatch(element, record)
-        finally:
-            self.server.stanzas.add(record)
+        # Before it is answered: who has seen the answer finds what caused it.
+        self.server.stanzas.add(record)
+        if not self.server.run_hook("stanza", self, element):
+            self._dispatch(element, record)
 
     def _dispatch(self, element, record):
         if element.tag == tag("starttls", TLS):
