@@ -35,7 +35,7 @@ struct rg_acceptor {
 
 /* --- the first bytes ---------------------------------------------------------------------- */
 
-enum verdict { UNDECIDED, ORDINARY, EVENTS };
+enum verdict { UNDECIDED, GONE, ORDINARY, EVENTS };
 
 static enum verdict compare(const char *data, size_t len, const char *line)
 {
@@ -66,32 +66,29 @@ static void release(struct rg_conn *conn)
     free(conn);
 }
 
-static void hand_over(struct rg_acceptor *acceptor, struct rg_conn *conn, enum verdict verdict)
-{
-    struct rg_http *http = acceptor->http;
-    size_t n_events = http->n_lanes - http->n_http;
-    size_t i = verdict == EVENTS && n_events > 0
-                   ? http->n_http + acceptor->next_event++ % n_events
-                   : acceptor->next_http++ % http->n_http;
-    rg_lane_adopt(http->lanes[i], conn);
-}
-
-/* True if the connection has found its way, one way or the other. */
-static bool look(struct rg_acceptor *acceptor, struct rg_conn *conn)
+/* What the bytes that lie there say; they stay where they are. */
+static enum verdict look(const struct rg_conn *conn)
 {
     char data[16];
     ssize_t len = recv(conn->fd, data, sizeof(data), MSG_PEEK | MSG_DONTWAIT);
     if (len < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-        return false;
-    if (len <= 0) {
+        return UNDECIDED;
+    return len <= 0 ? GONE : judge(data, (size_t)len);
+}
+
+/* Takes the connection where it belongs. verdict: not UNDECIDED. */
+static void settle(struct rg_acceptor *acceptor, struct rg_conn *conn, enum verdict verdict)
+{
+    struct rg_http *http = acceptor->http;
+    size_t n_events = http->n_lanes - http->n_http;
+    if (verdict == GONE) {
         release(conn);
-        return true;
+        return;
     }
-    enum verdict verdict = judge(data, (size_t)len);
-    if (verdict == UNDECIDED)
-        return false;
-    hand_over(acceptor, conn, verdict);
-    return true;
+    size_t i = verdict == EVENTS && n_events > 0
+                   ? http->n_http + acceptor->next_event++ % n_events
+                   : acceptor->next_http++ % http->n_http;
+    rg_lane_adopt(http->lanes[i], conn);
 }
 
 static void peek_free(struct peek *peek)
@@ -106,19 +103,14 @@ static void peek_free(struct peek *peek)
 static void on_bytes(void *arg, int events)
 {
     struct peek *peek = arg;
+    struct rg_acceptor *acceptor = peek->acceptor;
+    struct rg_conn *conn = peek->conn;
     (void)events;
-    /* The watch goes before the descriptor can be closed. */
-    rg_watch_destroy(RG_TAKE(peek->watch));
-    if (look(peek->acceptor, peek->conn)) {
-        peek_free(peek);
-        return;
-    }
-    peek->watch = rg_loop_watch(peek->acceptor->http->main_loop, peek->conn->fd,
-                                RG_WATCH_READ | RG_WATCH_EDGE, on_bytes, peek);
-    if (peek->watch == NULL) {
-        release(peek->conn);
-        peek_free(peek);
-    }
+    enum verdict verdict = look(conn);
+    if (verdict == UNDECIDED)
+        return; /* the watch stays as it is: a new one would report the same bytes at once */
+    peek_free(peek); /* the watch goes before the descriptor can be closed */
+    settle(acceptor, conn, verdict);
 }
 
 static void on_silence(struct rg_timer *timer)
@@ -202,8 +194,11 @@ static void take(struct rg_acceptor *acceptor, int fd, const struct sockaddr *ad
     conn->peer = peer;
     conn->counted = true;
     conn->lane = http->lanes[0]; /* until it is handed over */
-    if (!look(acceptor, conn))
+    enum verdict verdict = look(conn);
+    if (verdict == UNDECIDED)
         wait_for_bytes(acceptor, conn);
+    else
+        settle(acceptor, conn, verdict);
 }
 
 static void on_pause_over(struct rg_timer *timer)

@@ -222,11 +222,6 @@ static const char *read_headers(struct rg_request *req, const char *method)
 {
     struct walk walk = {&req->headers, NULL, false};
     (void)MHD_get_connection_values_n(req->connection, MHD_HEADER_KIND, on_header, &walk);
-    if (!walk.hidden && !ends_there(req, &walk, method)) {
-        const union MHD_ConnectionInfo *i2 =
-            MHD_get_connection_info(req->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
-        fprintf(stderr, "DBGX %ld %zu\n", (long)(walk.next + 2 - method), i2->header_size);
-    }
     if (walk.hidden || !ends_there(req, &walk, method))
         return "a header line is folded, holds NUL or does not end with CR LF";
     return rg_headers_check(&req->headers, req->http_1_1);

@@ -189,6 +189,8 @@ class Gateway:
         if not self.reports_allowed:
             found = self.reports()
             assert not found, "sanitizer report:\n" + "\n".join(found)
+            odd = [line for line in self.log().splitlines() if not line.startswith(("{", "rostergate: "))]
+            assert not odd, f"not one JSON object a line (API 8): {odd[:3]}"
         text = self.log()
         for secret in self.secrets:
             # Shorter ones would be found by chance.

@@ -1,8 +1,11 @@
 """No busy loop anywhere: wake-ups over ten seconds of an idle signed-in session with a stream."""
+import socket
 import time
 
+import pytest
+
 from fakes.roster_model import Item
-from fakes.support import wait_until
+from fakes.support import deadline, wait_until
 
 
 def test_ten_idle_seconds(fake, make_gateway):
@@ -28,3 +31,32 @@ def test_ten_idle_seconds(fake, make_gateway):
         assert not stream.ended.is_set()
         fake.change("juliet", Item("alive@example.com"))
         stream.wait_item("alive@example.com")
+
+
+def test_half_a_first_line_is_waited_for_at_rest(fake, make_gateway):
+    """What the acceptor has seen and left in the socket wakes it no second time."""
+    gateway = make_gateway(fake)
+    socks = [socket.create_connection(gateway.address, timeout=deadline(20)) for _ in range(20)]
+    for number, sock in enumerate(socks):
+        sock.sendall(b"GET /v1/events"[:1 + number % 14])
+    before, start = gateway.metric("rostergate_loop_wakeups_total"), time.monotonic()
+    for sock in socks:
+        with sock, pytest.raises(ConnectionResetError):     # given up, its bytes unread
+            sock.recv(1)
+    woken = gateway.metric("rostergate_loop_wakeups_total") - before
+    threads, seconds = len(gateway.metrics()["rostergate_loop_wakeups_total"]), time.monotonic() - start
+    assert woken <= threads * seconds * 1.2 + 200, f"{woken:.0f} wake-ups in {seconds:.1f} s"
+
+
+def test_half_a_first_line_and_the_rest_of_it(fake, make_gateway):
+    gateway = make_gateway(fake)
+    fake.add("juliet")
+    api = gateway.sign_in("juliet@example.com")
+    head = f"GET /v1/roster HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.token}\r\n"
+    for cut in range(1, 9):
+        with socket.create_connection(gateway.address, timeout=deadline(20)) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.sendall(head[:cut].encode())
+            wait_until(lambda: api.get("/v1/roster").status == 200, what="others are served meanwhile")
+            sock.sendall((head[cut:] + "Connection: close\r\n\r\n").encode())
+            assert sock.recv(12) == b"HTTP/1.1 200", cut
