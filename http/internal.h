@@ -226,6 +226,7 @@ struct rg_request {
     char id[RG_REQUEST_ID_SIZE];
     size_t body_limit, body_seen;
     bool too_large, discard;
+    bool late; /* operations: answered because its time was up */
     struct rg_buf body;
     struct rg_query query;
     struct rg_err err; /* why it fails, found before the body was there */

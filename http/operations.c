@@ -22,6 +22,7 @@ struct probe {
 
 struct waiter {
     struct rg_request *req;
+    int64_t due_ms;
     struct waiter *next;
 };
 
@@ -38,11 +39,17 @@ struct rg_operations {
 
 /* --- a round ------------------------------------------------------------------------------ */
 
-static void resume_all(struct waiter **list)
+/* Every word that is still out will come back too late for who asked until due_ms. */
+static void resume(struct waiter **list, int64_t due_ms, bool late)
 {
     while (*list != NULL) {
         struct waiter *waiter = *list;
+        if (waiter->due_ms > due_ms) {
+            list = &waiter->next;
+            continue;
+        }
         *list = waiter->next;
+        waiter->req->late = late;
         rg_request_resume(waiter->req);
         free(waiter);
     }
@@ -73,7 +80,7 @@ static void on_probe_back(struct rg_message *message)
     struct rg_operations *operations = probe->operations;
     probe->out = false;
     if (!freed(operations) && !any_probe_out(operations))
-        resume_all(&operations->live);
+        resume(&operations->live, INT64_MAX, false);
 }
 
 /* Thread: the probed loop's. */
@@ -89,8 +96,12 @@ static void on_health_back(struct rg_message *message)
     struct rg_operations *operations =
         RG_CONTAINER_OF(message, struct rg_operations, health_message);
     operations->health_out = false;
-    if (!freed(operations))
-        resume_all(&operations->ready);
+    if (freed(operations))
+        return;
+    /* Each has its own: the next who asks may begin another before these are answered. */
+    for (struct waiter *waiter = operations->ready; waiter != NULL; waiter = waiter->next)
+        rg_buf_append(&waiter->req->body, operations->health.data, operations->health.len);
+    resume(&operations->ready, INT64_MAX, rg_buf_failed(&operations->health));
 }
 
 /* Thread: core. */
@@ -103,11 +114,26 @@ static void on_health(struct rg_message *message)
     rg_loop_post(operations->http->main_loop, message);
 }
 
+static void start_timer(struct rg_operations *operations)
+{
+    struct rg_loop *loop = operations->http->main_loop;
+    const struct waiter *lists[] = {operations->live, operations->ready};
+    int64_t first_ms = INT64_MAX;
+    for (size_t i = 0; i < 2; i++) {
+        for (const struct waiter *waiter = lists[i]; waiter != NULL; waiter = waiter->next)
+            first_ms = waiter->due_ms < first_ms ? waiter->due_ms : first_ms;
+    }
+    if (first_ms != INT64_MAX)
+        rg_timer_start(&operations->timer, loop, first_ms - rg_loop_now_ms(loop));
+}
+
 static void on_late(struct rg_timer *timer)
 {
     struct rg_operations *operations = RG_CONTAINER_OF(timer, struct rg_operations, timer);
-    resume_all(&operations->live);
-    resume_all(&operations->ready);
+    int64_t now_ms = rg_loop_now_ms(operations->http->main_loop);
+    resume(&operations->live, now_ms, true);
+    resume(&operations->ready, now_ms, true);
+    start_timer(operations);
 }
 
 static bool wait_for(struct rg_operations *operations, struct waiter **list,
@@ -118,11 +144,13 @@ static bool wait_for(struct rg_operations *operations, struct waiter **list,
         rg_request_fail(req, RG_E_INTERNAL, "out of memory");
         return false;
     }
-    *waiter = (struct waiter){req, *list};
+    int64_t now_ms = rg_loop_now_ms(operations->http->main_loop);
+    *waiter = (struct waiter){req, now_ms + PROBE_MS, *list};
     *list = waiter;
+    rg_buf_clear(&req->body);
     rg_request_suspend(req);
     if (!rg_timer_armed(&operations->timer))
-        rg_timer_start(&operations->timer, operations->http->main_loop, PROBE_MS);
+        start_timer(operations);
     return true;
 }
 
@@ -139,7 +167,8 @@ static void answer(struct rg_request *req, unsigned status, const char *type,
 void rg_operations_livez(struct rg_request *req)
 {
     struct rg_operations *operations = req->http->operations;
-    if (!wait_for(operations, &operations->live, req))
+    bool begun = operations->live != NULL;
+    if (!wait_for(operations, &operations->live, req) || begun)
         return;
     for (size_t i = 0; i < operations->n_probes; i++) {
         struct probe *probe = &operations->probes[i];
@@ -156,13 +185,13 @@ void rg_operations_livez_done(struct rg_request *req, struct rg_op *op)
     struct rg_operations *operations = req->http->operations;
     (void)op;
     RG_CLEANUP(rg_buf_fini) struct rg_buf body = RG_BUF_INIT;
-    bool alive = !any_probe_out(operations);
+    bool alive = !req->late;
     rg_buf_printf(&body, "{\"status\":\"%s\",\"loops\":[", alive ? "live" : "stuck");
     for (size_t i = 0; i < operations->n_probes; i++) {
         const struct probe *probe = &operations->probes[i];
         rg_buf_puts(&body, i > 0 ? ",{\"name\":" : "{\"name\":");
         rg_json_string(&body, rg_loop_name(probe->loop), strlen(rg_loop_name(probe->loop)));
-        rg_buf_printf(&body, ",\"ticks\":%s}", probe->out ? "false" : "true");
+        rg_buf_printf(&body, ",\"ticks\":%s}", req->late && probe->out ? "false" : "true");
     }
     rg_buf_puts(&body, "]}\n");
     answer(req, alive ? 200 : 503, "application/json", &body);
@@ -181,18 +210,17 @@ void rg_operations_readyz(struct rg_request *req)
 
 void rg_operations_readyz_done(struct rg_request *req, struct rg_op *op)
 {
-    struct rg_operations *operations = req->http->operations;
     (void)op;
     RG_CLEANUP(rg_buf_fini) struct rg_buf body = RG_BUF_INIT;
     bool stopping = atomic_load(&req->http->not_ready) || atomic_load(&req->http->draining);
-    bool known = !operations->health_out && !rg_buf_failed(&operations->health);
+    bool known = !req->late && !rg_buf_failed(&req->body);
     rg_buf_printf(&body, "{\"status\":\"%s\"",
                   stopping ? "draining"
                   : known  ? "ready"
                            : "core not answering");
-    if (known && operations->health.len > 0) {
+    if (known && req->body.len > 0) {
         rg_buf_putc(&body, ',');
-        rg_buf_append(&body, operations->health.data, operations->health.len);
+        rg_buf_append(&body, req->body.data, req->body.len);
     }
     rg_buf_puts(&body, "}\n");
     answer(req, stopping || !known ? 503 : 200, "application/json", &body);

@@ -1,6 +1,8 @@
 """/livez, /readyz, /metrics and the log (API 7, 8)."""
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 from fakes.roster_model import Item
 from fakes.sites import SEED
@@ -98,3 +100,17 @@ def test_levels(fake, make_gateway):
     gateway.sign_in("juliet@example.com")
     gateway.stop()
     assert [line for line in gateway.log_lines() if line["level"] != "error"] == []
+
+
+def test_polled_all_the_time_nobody_is_told_of_anothers_round(gateway):
+    """Each who asks has two seconds of his own: no timer of an earlier poll answers a later one."""
+    end = time.monotonic() + 4.5
+
+    def poll(path):
+        answers = set()
+        while time.monotonic() < end:
+            answers.add(gateway.operations(path).status)
+        return answers
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set().union(*pool.map(poll, ["/livez", "/livez", "/readyz", "/readyz"])) == {200}
