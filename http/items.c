@@ -37,13 +37,15 @@ static enum rg_code read_conditions(struct rg_request *req, struct rg_condition_
     out->if_none_match_any = none.any;
     out->if_match = match.present;
     out->if_match_any = match.any;
-    if (match.n == 0)
+    if (match.n + none.n == 0)
         return RG_OK;
-    out->versions = malloc(match.n * sizeof(*out->versions));
+    out->versions = malloc((match.n + none.n) * sizeof(*out->versions));
     if (out->versions == NULL)
         return rg_fail(&req->err, RG_E_INTERNAL, "out of memory");
     memcpy(out->versions, match.versions, match.n * sizeof(*out->versions));
-    out->n_versions = match.n;
+    memcpy(out->versions + match.n, none.versions, none.n * sizeof(*out->versions));
+    out->n_match = match.n;
+    out->n_none = none.n;
     return RG_OK;
 }
 

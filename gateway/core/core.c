@@ -46,7 +46,9 @@ void rg_op_finish(struct rg_op *op)
     if (op->timed)
         rg_timer_fini(&op->timer, op->core->loop);
     op->timed = false;
-    if (user != NULL && op->version[0] == '\0' && rg_follow_is_current(op))
+    /* Who is not let in does not see how often a roster changes. */
+    bool let_in = op->err.code != RG_E_UNAUTHORIZED && op->err.code != RG_E_CREDENTIALS;
+    if (user != NULL && let_in && op->version[0] == '\0' && rg_follow_is_current(op))
         rg_user_version(user, op->version);
     op->user = NULL;
     op->done(op);

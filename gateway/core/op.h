@@ -53,11 +53,11 @@ const char *rg_action_name(unsigned action);
 
 /* If-Match / If-None-Match of an item call. */
 struct rg_condition_in {
-    bool if_match;               /* present; holds if any listed version matches, or `any` */
-    bool if_match_any;           /* If-Match: * */
-    struct rg_version *versions; /* own; well-formed ones only */
-    size_t n_versions;
-    bool if_none_match_any; /* If-None-Match: * */
+    bool if_match;     /* present; holds if any listed version matches, or `any` */
+    bool if_match_any; /* If-Match: * */
+    bool if_none_match_any;
+    struct rg_version *versions; /* own; well-formed ones of If-Match, then of If-None-Match */
+    size_t n_match, n_none;
 };
 
 struct rg_core;

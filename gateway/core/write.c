@@ -63,11 +63,13 @@ static bool shows_it(const struct rg_op *op, const struct rg_item *item)
            rg_item_has(item, op->in.name, (const char *const *)op->in.groups, op->in.n_groups);
 }
 
-/* Servers may rewrite what they store (R34): what differs from before is an answer, too. */
+/* Servers may rewrite what they store (R34): what a set can change (RFC 6121 2.1.2) and now
+ * differs from before is an answer, too. */
 static bool stored_otherwise(const struct rg_op *op, const struct rg_item *item)
 {
     return op->kind != RG_OP_REMOVE && item != NULL &&
-           (op->before == NULL || !rg_item_equal(op->before, item));
+           (op->before == NULL ||
+            !rg_item_has(item, op->before->name, op->before->groups, op->before->n_groups));
 }
 
 /* The item and the version that shows it. */
@@ -137,15 +139,19 @@ static void kept(struct rg_op *op)
 
 /* ---- judging and sending */
 
+/* Does the item's ETag name this version? */
+static bool is_of(const struct rg_account *account, const struct rg_item *item,
+                  const struct rg_version *version)
+{
+    return account->epoch == version->epoch && rg_stamp_equal(item->changed, version->at);
+}
+
 static bool unchanged_since(const struct rg_account *account, const struct rg_item *item,
                             const struct rg_version *since)
 {
     size_t index;
-    if (account->epoch != since->epoch)
-        return false;
-    if (rg_stamp_equal(item->changed, since->at))
-        return true;
-    return rg_account_since(account, since, &index) && item->changed.seq <= since->at.seq;
+    return is_of(account, item, since) || (rg_account_since(account, since, &index) &&
+                                           item->changed.seq <= since->at.seq);
 }
 
 static bool condition_holds(const struct rg_op *op, const struct rg_item *item)
@@ -153,13 +159,16 @@ static bool condition_holds(const struct rg_op *op, const struct rg_item *item)
     const struct rg_condition_in *condition = &op->in.condition;
     if (condition->if_none_match_any && item != NULL)
         return false;
+    for (size_t i = 0; i < condition->n_none && item != NULL; i++)
+        if (is_of(op->user->account, item, &condition->versions[condition->n_match + i]))
+            return false;
     if (!condition->if_match)
         return true;
     if (item == NULL)
         return false;
     if (condition->if_match_any)
         return true;
-    for (size_t i = 0; i < condition->n_versions; i++)
+    for (size_t i = 0; i < condition->n_match; i++)
         if (unchanged_since(op->user->account, item, &condition->versions[i]))
             return true;
     return false;

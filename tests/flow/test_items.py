@@ -91,6 +91,22 @@ def test_create_only(juliet):
     assert juliet.items()["new@example.com"]["name"] == "New"
 
 
+@pytest.mark.parametrize("method,kind", [("PUT", "application/json"), ("DELETE", None),
+                                         ("PATCH", "application/merge-patch+json")])
+def test_not_if_it_is_the_one_that_is_named(site, method, kind):
+    """RFC 9110 13.1.2: the method is not done if the item's tag is listed."""
+    api = site.signed_in(SEED)[1]
+    tag = api.get(PATH).header("ETag")
+    body = {"name": "x"} if method != "DELETE" else None
+    for listed in (tag, f'"AAAA.BBBB-1", {tag}', "W/" + tag):
+        response = api.call(method, PATH, json_body=body, content_type=kind,
+                            headers={"If-None-Match": listed})
+        assert (response.status, response.code) == (412, "version-mismatch"), response
+    response = api.call(method, PATH, json_body=body, content_type=kind,
+                        headers={"If-None-Match": '"AAAA.BBBB-1"'})
+    assert response.status in (200, 204), response
+
+
 def test_of_several_with_the_same_if_match_one_wins(site):
     jid, api = site.signed_in(SEED)
     tag = api.get(PATH).header("ETag")

@@ -69,6 +69,7 @@ def test_sign_out_ends_this_sign_in_only(site):
                          ("DELETE", "/v1/session")):
         dead = first.call(method, path)
         assert (dead.status, dead.code) == (401, "unauthorized"), path
+        assert dead.header("Rostergate-Version") is None, "how often a roster changes is the owner's to see"
     assert second.get("/v1/roster").status == 200
 
 

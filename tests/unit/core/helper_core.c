@@ -416,7 +416,7 @@ void c_if_match(struct call *call, const char *version)
     condition->if_match = true;
     condition->versions = calloc(1, sizeof(struct rg_version));
     assert_non_null(condition->versions);
-    condition->n_versions = rg_version_parse(condition->versions, version, strlen(version));
+    condition->n_match = rg_version_parse(condition->versions, version, strlen(version));
 }
 
 struct call *c_put(struct world *w, const struct call *by, const char *jid, const char *name,

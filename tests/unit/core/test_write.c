@@ -80,6 +80,17 @@ static void put__swallowed__is_not_applied(void **state)
     c_expect(add, RG_E_NOT_APPLIED);
 }
 
+static void put__swallowed_while_the_contact_approves__is_not_applied(void **state)
+{
+    struct scene s = s_live(state, ROMEO "|Romeo|none|Friends");
+    struct call *call = s_put(&s, ROMEO, "Montague", "Friends");
+    fake_push(s.session, ROMEO "|Romeo|to|Friends", "v2");
+    fake_result(fake_write(s.session));
+    w_run(s.w, 100);
+    fake_unchanged(fake_get(s.session));
+    c_expect(call, RG_E_NOT_APPLIED);
+}
+
 static void put__rewritten__answers_what_the_server_stored(void **state)
 {
     struct scene s = s_live(state, "");
@@ -413,6 +424,7 @@ int main(void)
         TEST(put__other_pushes__do_not_answer),
         TEST(put__no_push__is_answered_by_the_barrier),
         TEST(put__swallowed__is_not_applied),
+        TEST(put__swallowed_while_the_contact_approves__is_not_applied),
         TEST(put__rewritten__answers_what_the_server_stored),
         TEST(put__removed_by_another_right_after__was_applied),
         TEST(put__changed_by_another_right_after__answers_what_stands),
