@@ -37,7 +37,7 @@ void rg_redis_alive_key(struct rg_redis_args *args, const char *id)
 {
     RG_CLEANUP(rg_buf_fini) struct rg_buf key = RG_BUF_INIT;
 
-    rg_buf_puts(&key, "rg:alive:");
+    rg_buf_puts(&key, "rg:{alive}:"); /* two of them are asked for at once */
     rg_buf_puts(&key, id);
     rg_redis_args_put(args, key.data, key.len);
     args->failed = args->failed || rg_buf_failed(&key);
@@ -130,6 +130,8 @@ static bool start(struct rg_record *record)
         return rg_record_start_erase(record);
     if (record->disown && !record->write)
         return rg_record_start_release(record); /* before it is looked at for the next owner */
+    if (record->revive)
+        return rg_record_start_ends(record); /* before it is read that the password is bad */
     if (record->refresh && !record->disown)
         return rg_record_start_refresh(record);
     if (record->write_ends)
@@ -148,8 +150,13 @@ void rg_redis_next(struct rg_redis *redis)
             enlist(record, &redis->resting);
             continue;
         }
-        if (!start(record))
-            return; /* out of memory: the next beat tries again */
+        if (!start(record)) { /* out of memory, or it has no form in Redis: others go on */
+            record->hurry = false;
+            rg_record_rest(record, RG_REDIS_BEAT_MS);
+            enlist(record, &redis->resting);
+            rg_record_alone(record);
+            continue;
+        }
         unlist(record);
         record->busy = true;
         record->working = true;
@@ -211,9 +218,13 @@ void rg_record_consider(struct rg_record *record)
     if (held || record->busy || record->pins > 0 || !STAILQ_EMPTY(&record->waiters) ||
         !STAILQ_EMPTY(&record->syncs) || record->kept != NULL)
         return;
-    /* Reading again can wait until somebody wants it; what was to be written cannot. */
+    /* Reading again can wait until somebody wants it; what was to be written cannot, but it is
+     * tried once: no session stands by it any more. */
     record->refresh = false;
     record->disown = false; /* letting go does it */
+    account->trusted = false;
+    if (record->forgets)
+        rg_record_forget(record);
     if (wishes(record))
         return;
     if (record->owned)

@@ -8,7 +8,10 @@
 
 #include "cache/redis_store.h"
 
-enum { TTL_MAX_S = 366 * 24 * 3600 }; /* session.max_age is 90 days at most */
+enum {
+    TTL_MAX_S = 366 * 24 * 3600, /* session.max_age is 90 days at most */
+    SWEPT_AT_ONCE = 256
+};
 
 /* An end on its way: into the memory store's file and into Redis. */
 struct ending {
@@ -147,7 +150,7 @@ static void on_ends(void *arg, const redisReply *reply)
     if (!succeeded(reply)) {
         rg_metric_add(record->redis->metrics.errors, 1);
         record->write_ends = true;
-        record->revive = true; /* it may have been one */
+        record->revive = record->revive || record->reviving;
         if (reply != NULL) {
             (void)rg_redis_refused(record->redis, reply);
             rg_record_rest(record, RG_REDIS_BEAT_MS);
@@ -164,20 +167,27 @@ bool rg_record_start_ends(struct rg_record *record)
                    on_ends, record))
         return false;
     record->write_ends = false;
+    record->reviving = record->revive;
     record->revive = false;
     return true;
 }
 
 /* ---- reading */
 
+/* Does the one end all that the other does? */
+static bool covers(const struct rg_end *by, const struct rg_end *end)
+{
+    bool same = by->kind == end->kind &&
+                (end->kind == RG_END_ALL || memcmp(by->id, end->id, sizeof(end->id)) == 0);
+    bool all = by->kind == RG_END_ALL && end->kind == RG_END_SIGN_IN;
+
+    return (same || all) && by->at_s >= end->at_s && by->until_s >= end->until_s;
+}
+
 static bool known(const struct rg_account *account, const struct rg_end *end)
 {
     for (size_t i = 0; i < account->n_ends; i++) {
-        const struct rg_end *held = &account->ends[i];
-
-        if (held->kind == end->kind &&
-            (end->kind == RG_END_ALL || memcmp(held->id, end->id, sizeof(end->id)) == 0) &&
-            held->at_s >= end->at_s && held->until_s >= end->until_s)
+        if (covers(&account->ends[i], end))
             return true;
     }
     return false;
@@ -203,9 +213,50 @@ static void drop_passwords(struct rg_account *account, const redisReply *ends)
             (void)rg_account_revive_password(account, account->ends[i].id);
 }
 
-bool rg_record_merge_ends(struct rg_record *record, const redisReply *ends)
+static bool get_end(struct rg_end *end, const struct rg_record *record, const redisReply *value)
 {
     struct rg_redis_place place = {.mac = record->redis->mac, .user = record->account->user};
+
+    return value->type == REDIS_REPLY_STRING &&
+           rg_redis_get_end(end, &place, value->str, (size_t)value->len);
+}
+
+/* Forgets in Redis what no living token can fall under any more, or falls under an end of all
+ * sign-ins that stands there as well: else ends would be kept as long as others are added. */
+static void sweep_ends(struct rg_record *record, const redisReply *ends)
+{
+    const struct rg_account *account = record->account;
+    int64_t now_s = rg_loop_unix_s(record->redis->loop);
+    struct rg_end all = {.kind = RG_END_PASSWORD}, end; /* which covers no sign-in */
+    struct rg_redis_args args = {.n = 0};
+    size_t n = 0;
+
+    for (size_t i = 0; i < ends->elements; i += 2) {
+        if (get_end(&end, record, ends->element[i + 1]) && end.kind == RG_END_ALL)
+            all = end;
+    }
+    for (size_t i = 0; i < account->n_ends; i++) {
+        if (account->ends[i].kind == RG_END_ALL && !covers(&all, &account->ends[i]))
+            record->write_ends = true; /* folded out of many here */
+    }
+    rg_redis_args_puts(&args, "HDEL");
+    rg_redis_key(&args, account->user, "ends");
+    for (size_t i = 0; i < ends->elements && n < SWEPT_AT_ONCE; i += 2) {
+        if (!get_end(&end, record, ends->element[i + 1]) ||
+            (end.until_s >= now_s && (end.kind == RG_END_ALL || !covers(&all, &end))))
+            continue;
+        rg_redis_args_put(&args, ends->element[i]->str, (size_t)ends->element[i]->len);
+        n++;
+    }
+    if (n > 0)
+        (void)rg_redis_link_call_take(record->redis->link, NULL, &args, rg_redis_ignore,
+                                      record->redis);
+    else
+        rg_redis_args_fini(&args);
+}
+
+bool rg_record_merge_ends(struct rg_record *record, const redisReply *ends)
+{
     struct rg_account *account = record->account;
     int64_t now_s = rg_loop_unix_s(record->redis->loop);
     bool moved = false;
@@ -213,16 +264,17 @@ bool rg_record_merge_ends(struct rg_record *record, const redisReply *ends)
     if (record->drop_passwords && !record->write_ends)
         drop_passwords(account, ends);
     record->drop_passwords = false;
+    sweep_ends(record, ends);
     for (size_t i = 0; i < ends->elements; i += 2) {
-        const redisReply *value = ends->element[i + 1];
         struct rg_end end;
 
-        if (value->type != REDIS_REPLY_STRING ||
-            !rg_redis_get_end(&end, &place, value->str, (size_t)value->len)) {
+        if (!get_end(&end, record, ends->element[i + 1])) {
             rg_metric_add(record->redis->metrics.damaged, 1);
             continue;
         }
-        if (end.until_s < now_s || known(account, &end))
+        /* A password that is good again: it is on its way into Redis. */
+        bool revived = end.kind == RG_END_PASSWORD && record->revive;
+        if (end.until_s < now_s || revived || known(account, &end))
             continue;
         moved = rg_account_end(account, &end, now_s) == RG_OK || moved;
     }

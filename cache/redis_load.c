@@ -256,8 +256,9 @@ static void note_place(struct rg_record *record, const redisReply *reply)
         record->owner[0] = '\0';
         return;
     }
-    record->erased =
-        record->erased || (record->at[0] != '\0' && at->len == 0 && strcmp(run, "erased") == 0);
+    /* What was here before the first look is of before, too: nobody has signed in since. */
+    record->erased = record->erased || ((record->at[0] != '\0' || !record->loaded) &&
+                                        at->len == 0 && strcmp(run, "erased") == 0);
     memcpy(record->at, at->str, (size_t)at->len + 1);
     memcpy(record->owner, owner->str, (size_t)owner->len + 1);
 }
@@ -293,7 +294,6 @@ static void take_content(struct rg_record *record, const redisReply *reply)
         record->moved = record->moved || !record->whole;
         return;
     }
-    record->whole = false;
     record->lame = !adopt(record, reply);
     if (!record->lame) {
         record->moved = true;
@@ -311,6 +311,7 @@ static void take_roster(struct rg_record *record, const redisReply *reply)
     rg_record_settle_role(record);
     rg_account_version(account, version);
     record->lame = false;
+    record->whole = false;
     if (strcmp(record->at, version) != 0 && is_news(record))
         take_content(record, reply);
     else if (strcmp(record->at, version) != 0 && !account->trusted && !record->erase)

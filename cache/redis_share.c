@@ -22,7 +22,7 @@ enum {
     TAKE_MS = 10 * 1000, /* the owner may wait for an answer of its XMPP server that long */
     ASK_EVERY_MS = 1000,
     DISAGREES_MS = 1500, /* an owner that is alive has come back and written by then */
-    OWNERS_MAX = 16      /* looked after at a time; others wait for the next second */
+    OWNERS_MAX = 256     /* instances that are looked after */
 };
 
 /* ---- roles */
@@ -309,7 +309,8 @@ void rg_record_share_loaded(struct rg_record *record)
     struct rg_redis_sync *sync;
 
     record->claiming = false;
-    if (record->whole) {
+    /* Not all of it is here, or whose it is has to be found out: nobody is answered before. */
+    if (record->whole || (record->claim && account->trusted && !record->owned)) {
         look_again(record);
         return;
     }
@@ -412,6 +413,7 @@ void rg_redis_disown(struct rg_store *store, struct rg_account *account)
     account->role = RG_ROLE_FOLLOWER; /* from now on; the caller knows */
     account->unled = false;           /* whoever asked comes first */
     account->trusted = false;
+    record->older[0] = '\0'; /* what is here tells no more than what the next owner writes */
     record->disown = true;
     if (record->forgets)
         rg_record_forget(record);
@@ -500,7 +502,8 @@ void rg_redis_watch_owners(struct rg_redis *redis)
     {
         if (record->account->role != RG_ROLE_FOLLOWER || !record->loaded)
             continue;
-        if (record->owner[0] == '\0') { /* given up by us, and nobody came */
+        if (record->owner[0] == '\0') { /* given up, and nobody came */
+            record->moved = true;       /* each time: who could not lead then may do so now */
             set_role(record, RG_ROLE_FOLLOWER, true);
             report(record);
             continue;

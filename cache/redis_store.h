@@ -90,6 +90,7 @@ struct rg_record {
     bool claim;              /* with refresh: and own it, if nobody alive does */
     bool drop_passwords;     /* with refresh: ends of passwords that Redis has not are over */
     bool write_ends, revive; /* revive: and no others of passwords */
+    bool reviving;           /* what is on its way does */
     bool write, erase;
     bool erase_for_all;           /* with erase: the other instances forget it, too */
     bool disown;                  /* once nothing is to be written */

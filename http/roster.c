@@ -66,9 +66,8 @@ void rg_roster_get(struct rg_request *req)
         return;
     }
     struct rg_view view = {.snapshot = NULL};
-    enum rg_code code =
-        rg_door_look(rg_core_door(req->http->core), req->claims,
-                     rg_loop_now_ms(req->exchange.lane->loop), &view);
+    enum rg_code code = rg_door_look(rg_core_door(req->http->core), req->claims,
+                                     rg_loop_now_ms(req->exchange.lane->loop), &view);
     if (code == RG_OK)
         serve(req, &view);
     else if (code == RG_E_NOT_FOUND)

@@ -4,7 +4,10 @@
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if not owner or owner == ARGV[1] then
     redis.call('HSET', KEYS[1], 'owner', '')
-    redis.call('PEXPIRE', KEYS[1], ARGV[4])
+    -- It goes when the items go; but nothing stays for ever.
+    if redis.call('PTTL', KEYS[1]) < 0 then
+        redis.call('PEXPIRE', KEYS[1], ARGV[4])
+    end
     redis.call('PUBLISH', ARGV[2], ARGV[3])
 end
 return {1}

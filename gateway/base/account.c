@@ -7,7 +7,7 @@
 
 /* Sign-outs kept for one account. A user could sign in and out for days; beyond this the older
  * half is folded into one RG_END_ALL, which ends at least the same sign-ins: fail closed. */
-enum { ENDS_MAX = 512 };
+enum { ENDS_MAX = 1024 };
 
 struct rg_account *rg_account_create(const char *user)
 {
@@ -404,12 +404,20 @@ static void widen(struct rg_end *end, const struct rg_end *by)
         end->until_s = by->until_s;
 }
 
+static int by_time(const void *a, const void *b)
+{
+    int64_t at_a = ((const struct rg_end *)a)->at_s, at_b = ((const struct rg_end *)b)->at_s;
+
+    return (at_a > at_b) - (at_a < at_b);
+}
+
 /* Folds the older half of the ends into one RG_END_ALL. */
 static void fold_ends(struct rg_account *account)
 {
     struct rg_end all = {.kind = RG_END_ALL};
     size_t kept = 0;
 
+    qsort(account->ends, account->n_ends, sizeof(*account->ends), by_time);
     for (size_t i = 0; i < account->n_ends; i++) {
         if (i < ENDS_MAX / 2 || account->ends[i].kind == RG_END_ALL)
             widen(&all, &account->ends[i]);

@@ -156,9 +156,11 @@ static void taken(struct rg_user *user)
     user->taking = false;
     if (user->account->role != RG_ROLE_FOLLOWER) {
         user->fresh = true;
+        user->surely = true; /* just now, whatever the lease says */
         catch_up(user);
         rg_replica_go(user);
         rg_write_pump(user);
+        user->surely = false;
         return;
     }
     struct rg_err err;
@@ -184,10 +186,16 @@ bool rg_follow_may_ask(struct rg_user *user)
     return false; /* it goes on when it is ours, or given up */
 }
 
+/* An owner that was stopped for longer than its lease may have been overtaken, and what it
+ * knows may be older than what others have been told: a condition is not judged by that. */
 bool rg_follow_may_write(struct rg_user *user)
 {
     if (!rg_follow_may_ask(user))
         return false;
+    if (must_look(user) && !user->surely) {
+        take(user);
+        return false;
+    }
     catch_up(user);
     return user->account->trusted;
 }

@@ -139,6 +139,7 @@ struct rg_user {
     bool took;            /* this session has asked for the account */
     bool asked;           /* another instance would like to have it */
     bool fresh;           /* just taken: something is done before it is given up again */
+    bool surely;          /* this very moment, it is known whose it is */
 
     struct rg_stream_list streams;
     size_t n_streams;

@@ -325,6 +325,17 @@ void rg_renew_run(struct rg_op *op)
     rg_op_finish(op);
 }
 
+/* Until when a token that this sign-out ends may live. The sign-in is renewed no more where its
+ * end is known: in this process at once, in others only as soon as they hear of it. */
+static int64_t end_lasts_until(const struct rg_op *op, int64_t now_s)
+{
+    const struct rg_core *core = op->core;
+    int64_t renewed_now_s = now_s + core->config->session.lifetime_ms / 1000 + 1;
+    if (op->in.all || core->store->ops->sync != NULL)
+        return rg_core_last_token_s(core);
+    return renewed_now_s > op->claims.expires_s ? renewed_now_s : op->claims.expires_s;
+}
+
 static void end_recorded(void *arg, bool everywhere)
 {
     struct rg_op *op = arg;
@@ -339,7 +350,7 @@ void rg_signout_run(struct rg_op *op)
     int64_t now_s = rg_core_now_s(core);
     struct rg_end end = {.kind = op->in.all ? RG_END_ALL : RG_END_SIGN_IN,
                          .at_s = op->claims.given_s > now_s ? op->claims.given_s : now_s,
-                         .until_s = rg_core_last_token_s(core)};
+                         .until_s = end_lasts_until(op, now_s)};
     if (!op->in.all)
         memcpy(end.id, op->claims.sign_in, RG_ID_BYTES);
     if (rg_account_end(user->account, &end, now_s) != RG_OK) {

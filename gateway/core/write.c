@@ -150,8 +150,8 @@ static bool unchanged_since(const struct rg_account *account, const struct rg_it
                             const struct rg_version *since)
 {
     size_t index;
-    return is_of(account, item, since) || (rg_account_since(account, since, &index) &&
-                                           item->changed.seq <= since->at.seq);
+    return is_of(account, item, since) ||
+           (rg_account_since(account, since, &index) && item->changed.seq <= since->at.seq);
 }
 
 static bool condition_holds(const struct rg_op *op, const struct rg_item *item)

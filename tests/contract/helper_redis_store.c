@@ -17,6 +17,16 @@ struct redis redis;
 
 /* ---- running the loop */
 
+int run_suite(const char *name, const struct CMUnitTest *tests, size_t n)
+{
+    int failed;
+
+    redis_start(&redis);
+    failed = _cmocka_run_group_tests(name, tests, n, NULL, NULL);
+    redis_remove(&redis);
+    return failed;
+}
+
 static void on_poll(struct rg_timer *timer)
 {
     struct fixture *f = RG_CONTAINER_OF(timer, struct fixture, poll);
@@ -173,11 +183,16 @@ static void on_loaded(void *arg, struct rg_account *account)
     f->waiting--;
 }
 
-void load_from(struct fixture *f, struct rg_store *store)
+void load_as(struct fixture *f, struct rg_store *store, const char *user)
 {
     f->waiting++;
-    store->ops->load(store, USER, on_loaded, f);
+    store->ops->load(store, user, on_loaded, f);
     run_until(f, nothing_waits);
+}
+
+void load_from(struct fixture *f, struct rg_store *store)
+{
+    load_as(f, store, USER);
 }
 
 /* ---- changes as the core makes them: confirmed by the server */

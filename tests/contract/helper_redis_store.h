@@ -27,6 +27,11 @@ struct fixture {
     bool (*until)(struct fixture *f);
 };
 
+/* A main: the tests over a Redis of their own. */
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+struct CMUnitTest;
+int run_suite(const char *name, const struct CMUnitTest *tests, size_t n);
+
 /* Runs the loop until the condition holds. */
 void run_until(struct fixture *f, bool (*until)(struct fixture *f));
 bool nothing_waits(struct fixture *f);
@@ -44,6 +49,7 @@ void kill_store(struct rg_store *store);
 int set_up(void **state);
 void let_go(struct fixture *f, struct rg_store *store);
 int tear_down(void **state);
+void load_as(struct fixture *f, struct rg_store *store, const char *user);
 void load_from(struct fixture *f, struct rg_store *store);
 /* Changes as the core makes them: confirmed by the server. */
 void first_roster(struct fixture *f, struct rg_store *store, size_t n);

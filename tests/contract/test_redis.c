@@ -267,7 +267,6 @@ static void redis__load__a_poisoned_journal_ends_there(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(redis__load__finds_what_the_last_process_wrote),
         TEST(redis__write__a_burst_is_all_there),
@@ -284,10 +283,6 @@ int main(void)
         TEST(redis__load__wrong_types_are_a_miss),
         TEST(redis__load__a_poisoned_journal_ends_there),
     };
-    int failed;
 
-    redis_start(&redis);
-    failed = cmocka_run_group_tests_name("redis", tests, NULL, NULL);
-    redis_remove(&redis);
-    return failed;
+    return run_suite("redis", tests, RG_ARRAY_LEN(tests));
 }

@@ -11,90 +11,9 @@
 #include <cmocka.h>
 
 #include "gateway/base/mem.h"
-#include "tests/contract/helper_redis_store.h"
+#include "tests/contract/helper_redis_share.h"
 
 /* ---- owner and followers */
-
-/* What an instance hears is written down; it gives up whatever it is asked for. */
-static void on_ends(void *arg, struct rg_account *account)
-{
-    ((struct fixture *)arg)->told_of = account;
-}
-
-static void on_moved(void *arg, struct rg_account *account)
-{
-    (void)account;
-    ((struct fixture *)arg)->moved++;
-}
-
-static void on_asked(void *arg, struct rg_account *account)
-{
-    struct fixture *f = arg;
-
-    f->asked++;
-    f->store->ops->disown(f->store, account);
-}
-
-static void on_leased(void *arg, int64_t until_ms)
-{
-    ((struct fixture *)arg)->lease_ms = until_ms;
-}
-
-static const struct rg_store_watcher watcher = {.ended = on_ends,
-                                                .moved = on_moved,
-                                                .asked = on_asked,
-                                                .leased = on_leased};
-
-static void on_synced(void *arg)
-{
-    ((struct fixture *)arg)->waiting--;
-}
-
-static void sync_with(struct fixture *f, struct rg_store *store, struct rg_account *account,
-                      enum rg_sync how)
-{
-    f->waiting++;
-    store->ops->sync(store, account, how, on_synced, f);
-    run_until(f, nothing_waits);
-}
-
-/* Two instances hold the account; the first owns it, the second one's is f->account. Returns
- * the first one's. */
-static struct rg_account *two_instances(struct fixture *f)
-{
-    struct rg_account *mine;
-
-    f->store->ops->watch(f->store, &watcher, f);
-    prepare(f);
-    mine = RG_TAKE(f->account);
-    sync_with(f, f->store, mine, RG_SYNC_CLAIM);
-    assert_int_equal(mine->role, RG_ROLE_OWNER);
-    f->other = open_store_with(f, 1);
-    f->other->ops->watch(f->other, &watcher, f);
-    run_until(f, fine);
-    load_from(f, f->other);
-    assert_int_equal(f->account->role, RG_ROLE_FOLLOWER);
-    assert_false(f->account->unled);
-    assert_int_equal(f->account->roster->n, 4);
-    return mine;
-}
-
-static void let_go_of_both(struct fixture *f, struct rg_account *mine)
-{
-    let_go(f, f->other);
-    f->store->ops->release_take(f->store, mine);
-}
-
-static bool same_version(const struct rg_account *a, const struct rg_account *b)
-{
-    return a->epoch == b->epoch && rg_stamp_equal(a->head, b->head);
-}
-
-static struct rg_account *awaited;
-static bool follows(struct fixture *f)
-{
-    return same_version(f->account, awaited);
-}
 
 static void redis__share__a_follower_shows_what_the_owner_writes(void **state)
 {
@@ -216,16 +135,6 @@ static void redis__share__a_dead_owner_is_followed(void **state)
     run_until(f, written);
 }
 
-static bool is_alone(struct fixture *f)
-{
-    return f->account->role == RG_ROLE_ALONE;
-}
-
-static bool is_owner(struct fixture *f)
-{
-    return f->account->role == RG_ROLE_OWNER;
-}
-
 static bool leased(struct fixture *f)
 {
     return f->lease_ms > rg_loop_now_ms(f->loop);
@@ -235,7 +144,7 @@ static void redis__share__without_redis_each_is_alone(void **state)
 {
     struct fixture *f = *state;
 
-    f->store->ops->watch(f->store, &watcher, f);
+    f->store->ops->watch(f->store, &writes_down, f);
     prepare(f);
     sync_with(f, f->store, f->account, RG_SYNC_CLAIM);
     run_until(f, is_owner);
@@ -312,43 +221,6 @@ static void redis__rolled_back__what_the_owner_stands_by_is_taken_over(void **st
     awaited = mine;
     run_until(f, follows);
     let_go_of_both(f, mine);
-}
-
-/* Both have gone on alone. Returns the first one's account; the second one's knows of nurse@.
- */
-static struct rg_account *both_alone(struct fixture *f)
-{
-    struct rg_account *mine = two_instances(f);
-
-    redis_do(&redis, "SAVE");
-    redis_kill(&redis);
-    run_until(f, is_alone);
-    rg_account_restamp(f->account);
-    push(f, f->other, "nurse@example.net", "Nurse");
-    return mine;
-}
-
-static bool keeps_nurse(struct fixture *f)
-{
-    assert_non_null(rg_roster_find(f->account->roster, "nurse@example.net"));
-    return f->account->role == RG_ROLE_OWNER;
-}
-
-/* Redis is back as it was, or emptied, and knows of the owner in this run. */
-static void start_again_with_its_owner(bool emptied)
-{
-    redisReply *owner, *info;
-
-    redis_again(&redis);
-    owner = redis_ask(&redis, "HGET " KEY "meta owner");
-    info = redis_ask(&redis, "INFO server");
-    if (emptied)
-        redis_do(&redis, "FLUSHALL");
-    redis_do(&redis, "HSET " KEY "meta owner %s", owner->str);
-    redis_do(&redis, "SET rg:alive:%s %b PX 3000", owner->str,
-             strstr(info->str, "run_id:") + strlen("run_id:"), (size_t)40);
-    freeReplyObject(owner);
-    freeReplyObject(info);
 }
 
 static void redis__alone__nothing_is_given_up_for_a_dead_owner(void **state)
@@ -444,7 +316,7 @@ static void redis__end__reaches_the_other_instance(void **state)
     prepare(f);
     mine = RG_TAKE(f->account);
     f->other = open_store_with(f, 1);
-    f->other->ops->watch(f->other, &watcher, f);
+    f->other->ops->watch(f->other, &writes_down, f);
     run_until(f, fine);
     load_from(f, f->other);
     assert_int_equal(f->account->n_ends, 0);
@@ -490,7 +362,6 @@ static void redis__end__outlives_the_process_and_an_absence(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(redis__share__a_follower_shows_what_the_owner_writes),
         TEST(redis__share__more_than_the_journal_holds_comes_whole),
@@ -508,10 +379,6 @@ int main(void)
         TEST(redis__end__reaches_the_other_instance),
         TEST(redis__end__outlives_the_process_and_an_absence),
     };
-    int failed;
 
-    redis_start(&redis);
-    failed = cmocka_run_group_tests_name("redis_share", tests, NULL, NULL);
-    redis_remove(&redis);
-    return failed;
+    return run_suite("redis_share", tests, RG_ARRAY_LEN(tests));
 }

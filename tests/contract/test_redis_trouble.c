@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "gateway/base/mem.h"
 #include "tests/contract/helper_redis_store.h"
 
 /* ---- Redis in trouble */
@@ -138,7 +139,6 @@ static void redis__slow__load_is_answered_in_time(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(redis__flush__is_written_back_under_the_same_version),
         TEST(redis__rolled_back__is_written_again),
@@ -148,10 +148,6 @@ int main(void)
         TEST(redis__full__goes_on_and_catches_up),
         TEST(redis__slow__load_is_answered_in_time),
     };
-    int failed;
 
-    redis_start(&redis);
-    failed = cmocka_run_group_tests_name("redis_trouble", tests, NULL, NULL);
-    redis_remove(&redis);
-    return failed;
+    return run_suite("redis_trouble", tests, RG_ARRAY_LEN(tests));
 }

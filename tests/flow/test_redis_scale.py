@@ -87,7 +87,7 @@ FAULTS = {
     "roster lost": lambda redis, user: redis.command("DEL", key(user, "meta")),
     "items lost": lambda redis, user: redis.command("DEL", key(user, "items")),
     "journal lost": lambda redis, user: redis.command("DEL", key(user, "journal")),
-    "heartbeats lost": lambda redis, user: [redis.command("DEL", name) for name in redis.command("KEYS", "rg:alive:*")],
+    "heartbeats lost": lambda redis, user: [redis.command("DEL", name) for name in redis.command("KEYS", "rg:{alive}:*")],
     "another owner": lambda redis, user: redis.command("HSET", key(user, "meta"), "owner", "f" * 32),
     "poisoned": lambda redis, user: redis.command("HSET", key(user, "items"), "romeo@example.net", "x"),
     "another state": lambda redis, user: redis.command("HSET", key(user, "meta"), "state", "\x01x"),

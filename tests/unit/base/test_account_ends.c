@@ -77,7 +77,7 @@ static void account__end__folds_the_older_ones(void **state)
 
         memcpy(end.id, &i, sizeof(i));
         assert_int_equal(rg_account_end(account, &end, NOW), RG_OK);
-        assert_true(account->n_ends <= 512);
+        assert_true(account->n_ends <= 1024);
     }
     for (size_t i = 0; i < account->n_ends; i++) {
         if (account->ends[i].kind == RG_END_ALL)
@@ -94,12 +94,36 @@ static void account__end__folds_the_older_ones(void **state)
     rg_account_unref(account);
 }
 
+/* Read out of Redis they come in any order: the newest fold last. */
+static void account__end__folds_by_time(void **state)
+{
+    struct rg_account *account = rg_account_create("a@b");
+    const struct rg_end *all = NULL;
+
+    (void)state;
+    for (int i = 0; i <= 1024; i++) {
+        struct rg_end end = {
+            .kind = RG_END_SIGN_IN, .at_s = NOW + 5000 - i, .until_s = NOW + 100000};
+
+        memcpy(end.id, &i, sizeof(i));
+        assert_int_equal(rg_account_end(account, &end, NOW), RG_OK);
+    }
+    for (size_t i = 0; i < account->n_ends; i++) {
+        if (account->ends[i].kind == RG_END_ALL)
+            all = &account->ends[i];
+    }
+    assert_non_null(all);
+    assert_true(all->at_s < NOW + 5000 - 500);
+    rg_account_unref(account);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(account__end__adds_widens_and_expires),
         cmocka_unit_test(account__revive__removes_the_tag),
         cmocka_unit_test(account__end__folds_the_older_ones),
+        cmocka_unit_test(account__end__folds_by_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -61,6 +61,26 @@ static void owner__lease_over__looks_before_it_shows(void **state)
     assert_string_equal(name_of(read), "Romeo");
 }
 
+/* What it knows may be older than what others have been told: no condition is judged by that.
+ */
+static void owner__lease_over__finds_out_before_it_writes(void **state)
+{
+    struct scene scene = sh_live(state, RG_ROLE_OWNER, ROMEO "|Romeo|both|");
+    sh_lease(w_now(scene.w) - 1);
+    struct call *put = s_put(&scene, NURSE, "Nurse", "");
+    assert_int_equal(s_in_flight(scene.session), 0);
+    sh_answer(scene.w, RG_SYNC_TAKE, RG_ROLE_OWNER);
+    assert_int_equal(s_in_flight(scene.session), 1);
+    fake_push(scene.session, NURSE "|Nurse|none|", "v2");
+    fake_result(fake_write(scene.session));
+    s_expect_item(put, NURSE "|Nurse|none|");
+    /* Overtaken: nothing is sent. */
+    put = s_put(&scene, ROMEO, "R2", "");
+    sh_answer(scene.w, RG_SYNC_TAKE, RG_ROLE_FOLLOWER);
+    c_expect(put, RG_E_UNREACHABLE);
+    assert_int_equal(s_in_flight(scene.session), 0);
+}
+
 static void owner__asked__gives_it_up_once_nothing_is_under_way(void **state)
 {
     struct scene scene = sh_live(state, RG_ROLE_OWNER, ROMEO "|Romeo|both|");
@@ -243,6 +263,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(owner__change_not_kept_yet__nobody_is_told_and_reads_wait),
         TEST(owner__lease_over__looks_before_it_shows),
+        TEST(owner__lease_over__finds_out_before_it_writes),
         TEST(owner__asked__gives_it_up_once_nothing_is_under_way),
         TEST(owner__session_ends__gives_it_up),
         TEST(owner__named_without_a_session__gives_it_up),
