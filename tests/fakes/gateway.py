@@ -206,8 +206,8 @@ class Gateway:
     def log_lines(self, event=None):
         """The JSON objects of the log (with this event)."""
         lines = []
-        for line in self.log().splitlines():
-            if line.startswith("{"):
+        for line in self.log().splitlines(keepends=True):
+            if line.startswith("{") and line.endswith("\n"):   # else it is being written
                 body = json.loads(line)
                 if event in (None, body.get("event")):
                     lines.append(body)

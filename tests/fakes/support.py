@@ -21,9 +21,11 @@ def deadline(seconds):
 
 def free_port():
     """A port nobody listens on. Below the kernel's own range (32768 and up), so that no outgoing
-    connection of another test takes it between this call and the server's bind."""
+    connection of another test takes it between this call and the server's bind; each process of the
+    tests has ports of its own, so that none takes another one's."""
+    mine = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 16
     for _ in range(200):
-        port = random.SystemRandom().randint(12000, 31999)
+        port = random.SystemRandom().randrange(12000 + mine, 32000, 16)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -196,8 +196,8 @@ class Session(XmlStream):
         if done:
             self.user = self.mechanism.user
             self.fresh_parser()
+            self.server.signed_in.add(self)     # before the answer, as with stanzas
             self.write(f"<success xmlns='{SASL}'>{body}</success>")
-            self.server.signed_in.add(self)
         else:
             self.write(f"<challenge xmlns='{SASL}'>{body}</challenge>")
         return None

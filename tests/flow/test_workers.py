@@ -138,7 +138,7 @@ def _owns(pid, port):
                                   "close tag", "text", "nul"])
 def test_broken_xml_costs_one_session_only(fake, make_gateway, juliet_account, what):
     """A parse error leaves libstrophe a zombie (facts rule 20): noticed and replaced."""
-    gateway = make_gateway(fake, xmpp={"iq_timeout": "1s"})
+    gateway = make_gateway(fake, xmpp={"iq_timeout": "3s"})
     data = {"garbage": misbehaviour.GARBAGE, "half": misbehaviour.HALF_STANZA,
             "doctype": b"<!DOCTYPE x [<!ENTITY a 'b'>]><message/>", "entity": b"<message>&nothing;</message>",
             "bad utf-8": b"<message><body>\xff\xfe</body></message>", "other namespace": b"<a:b/>",
@@ -177,6 +177,7 @@ def test_an_endless_stanza_is_cut(fake, gateway, juliet_account):
     taken = misbehaviour.endless(session, 60)
     if taken:
         wait_until(lambda: session.closed, 60, "the endless stanza is cut", 0.1)
+        wait_until(lambda: len(fake.signed_in) >= 2, 40, "the next session")
     assert juliet.get("/v1/roster").status == 200
     wait_until(lambda: live(juliet), 40, "live again", 0.1)
     assert juliet.put_item("nurse@example.com").status == 201
