@@ -20,11 +20,32 @@ void rg_redis_all_wish(struct rg_redis *redis, bool all)
     }
 }
 
+/* This process's heartbeat had run out: what it owned may have been taken over. */
+static void doubt_owned(struct rg_redis *redis)
+{
+    struct rg_record *record, *next;
+
+    HASH_ITER(hh, redis->records, record, next)
+    record->doubted = record->account->role == RG_ROLE_OWNER;
+}
+
+static bool any_doubted(const struct rg_redis *redis)
+{
+    const struct rg_record *record, *next;
+
+    HASH_ITER(hh, redis->records, record, next)
+    {
+        if (record->doubted && record->account->role == RG_ROLE_OWNER)
+            return true;
+    }
+    return false;
+}
+
 static void on_beaten(void *arg, const redisReply *reply)
 {
     struct rg_redis *redis = arg;
     int64_t now_ms = rg_loop_now_ms(redis->loop);
-    bool gone, refused;
+    bool missing, emptied, refused;
 
     redis->beating = false;
     if (reply == NULL)
@@ -38,19 +59,21 @@ static void on_beaten(void *arg, const redisReply *reply)
     if (refused)
         rg_log(RG_LOG_INFO, "redis", "writes-again");
     redis->refuses = false;
-    if (redis->watcher != NULL)
-        redis->watcher->leased(redis->watcher_arg,
-                               redis->beat_sent_ms + RG_REDIS_ALIVE_MS - RG_REDIS_BEAT_MS);
+    missing = reply->type == REDIS_REPLY_NIL && redis->beat_ok_ms != 0;
     /* The last beat is not there though it cannot have run out: Redis was emptied. */
-    gone = reply->type == REDIS_REPLY_NIL && redis->beat_ok_ms != 0 &&
-           now_ms - redis->beat_ok_ms < RG_REDIS_ALIVE_MS - RG_REDIS_BEAT_MS;
+    emptied = missing && now_ms - redis->beat_ok_ms < RG_REDIS_ALIVE_MS - RG_REDIS_BEAT_MS;
     redis->beat_ok_ms = now_ms;
-    if (gone) {
+    if (emptied) {
         redis->emptied_ms = now_ms;
         rg_log(RG_LOG_WARN, "redis", "emptied");
     }
-    if (gone || refused)
-        rg_redis_all_wish(redis, refused);
+    if (missing)
+        doubt_owned(redis);
+    if (redis->watcher != NULL && !any_doubted(redis))
+        redis->watcher->leased(redis->watcher_arg,
+                               redis->beat_sent_ms + RG_REDIS_ALIVE_MS - RG_REDIS_BEAT_MS);
+    if (missing || refused)
+        rg_redis_all_wish(redis, !emptied);
 }
 
 /* The value names the run of Redis that this process speaks to: a heartbeat that a dump brought

@@ -519,10 +519,11 @@ static void on_timer(struct rg_timer *timer)
         lose(link, "no connection in time");
         return;
     case UP:
-        /* If it was us who slept, the answer lies in the socket: one more turn reads it. */
+        /* If it was us who slept, Redis may have slept, too: it gets that long once more. */
         if (!link->late) {
+            int64_t by = rg_loop_now_ms(link->loop) - TAILQ_FIRST(&link->sent)->due_ms + 1;
             link->late = true;
-            rg_timer_start(&link->timer, link->loop, 1);
+            rg_timer_start(&link->timer, link->loop, by < CONNECT_MS ? by : CONNECT_MS);
             return;
         }
         lose(link, "no answer in time");

@@ -112,6 +112,7 @@ void rg_record_settle_role(struct rg_record *record)
     struct rg_account *account = record->account;
 
     record->owned = strcmp(record->owner, record->redis->id) == 0;
+    record->doubted = record->doubted && !record->owned;
     if (record->redis->refuses) { /* it can be read, but nothing would be kept */
         set_role(record, RG_ROLE_ALONE, false);
         return;

@@ -112,7 +112,8 @@ struct rg_record {
     struct rg_redis_base sent;       /* what the last write would make of it */
     bool again;                      /* the account moved while it was on its way */
 
-    bool owned; /* meta names this process, as far as known */
+    bool owned;   /* meta names this process, as far as known */
+    bool doubted; /* the heartbeat had run out since: no lease until it is looked at */
 
     /* How the account is shared (redis_share.c). */
     struct rg_redis_syncs syncs;   /* answered by a load that is sent from now on */

@@ -120,6 +120,47 @@ static void redis__overtaken__a_look_finds_it_out_before_it_is_answered(void **s
     let_go_of_both(f, mine);
 }
 
+static struct rg_account *leased_for;
+static bool leased_as_owner, is_leased;
+static void on_leased(void *arg, int64_t until_ms)
+{
+    (void)arg;
+    (void)until_ms;
+    is_leased = true;
+    leased_as_owner = leased_for->role == RG_ROLE_OWNER;
+}
+
+static bool leased_again(struct fixture *f)
+{
+    (void)f;
+    return is_leased;
+}
+
+/* Its heartbeat ran out: before it answers from memory again it looks at what it owned. */
+static void redis__overtaken__no_lease_before_it_is_found_out(void **state)
+{
+    struct fixture *f = *state;
+    struct rg_store_watcher watcher = writes_down;
+    struct rg_account *mine = two_instances(f);
+    redisReply *info = redis_ask(&redis, "INFO server");
+    redisReply *owner = redis_ask(&redis, "HGET " KEY "meta owner");
+
+    leased_for = mine;
+    watcher.leased = on_leased;
+    f->store->ops->watch(f->store, &watcher, f);
+    redis_do(&redis, "HSET " KEY "meta owner " SOMEBODY);
+    redis_do(&redis, "SET rg:{alive}:" SOMEBODY " %b PX 60000",
+             strstr(info->str, "run_id:") + strlen("run_id:"), (size_t)40);
+    redis_do(&redis, "DEL rg:{alive}:%s", owner->str);
+    freeReplyObject(info);
+    freeReplyObject(owner);
+    is_leased = leased_as_owner = false;
+    run_until(f, leased_again);
+    assert_false(leased_as_owner);
+    let_go_of_both(f, mine);
+    f->store->ops->watch(f->store, &writes_down, f);
+}
+
 /* What was kept as the newer list is no more than that once nobody stands by it. */
 static void redis__given_up__the_next_owners_list_is_shown(void **state)
 {
@@ -244,6 +285,7 @@ int main(void)
         TEST(redis__left__what_cannot_be_written_holds_up_nobody),
         TEST(redis__left__is_offered_until_somebody_leads),
         TEST(redis__overtaken__a_look_finds_it_out_before_it_is_answered),
+        TEST(redis__overtaken__no_lease_before_it_is_found_out),
         TEST(redis__given_up__the_next_owners_list_is_shown),
         TEST(redis__given_up__does_not_outlive_its_items),
         TEST(redis__erased__what_memory_kept_is_forgotten_at_the_first_look),
