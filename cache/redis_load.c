@@ -5,7 +5,7 @@
 #include "cache/redis_store.h"
 #include "gateway/base/log.h"
 
-enum { OWNER, AT, STATE, ENDS, ITEMS, JOURNAL, EXTENT, RUN, PARTS };
+enum { OWNER, AT, STATE, ENDS, ITEMS, JOURNAL, EXTENT, RUN, UNREAD, PARTS };
 
 static bool is_text(const redisReply *reply)
 {
@@ -24,7 +24,8 @@ static bool well_formed(const redisReply *reply)
            is_text(reply->element[STATE]) && is_pairs(reply->element[ENDS]) &&
            is_pairs(reply->element[ITEMS]) &&
            reply->element[JOURNAL]->type == REDIS_REPLY_ARRAY &&
-           is_text(reply->element[EXTENT]) && is_text(reply->element[RUN]);
+           is_text(reply->element[EXTENT]) && is_text(reply->element[RUN]) &&
+           is_text(reply->element[UNREAD]);
 }
 
 /* ---- what was kept */
@@ -247,6 +248,7 @@ static void note_place(struct rg_record *record, const redisReply *reply)
     const redisReply *owner = reply->element[OWNER], *at = reply->element[AT];
     const char *run = reply->element[RUN]->str;
 
+    record->unread = strcmp(reply->element[UNREAD]->str, "1") == 0;
     record->dumped =
         *run != '\0' && *record->redis->run != '\0' && strcmp(run, record->redis->run) != 0;
     if ((size_t)at->len >= sizeof(record->at) || strlen(at->str) != (size_t)at->len ||

@@ -66,13 +66,14 @@ bool rg_record_wants_claim(const struct rg_record *record)
 bool rg_record_is_older(const struct rg_record *record)
 {
     return record->older[0] != '\0' && record->older_dumped == record->dumped &&
-           strcmp(record->older, record->at) == 0;
+           record->older_unread == record->unread && strcmp(record->older, record->at) == 0;
 }
 
 void rg_record_note_older(struct rg_record *record)
 {
     memcpy(record->older, record->at, sizeof(record->older));
     record->older_dumped = record->dumped;
+    record->older_unread = record->unread;
 }
 
 bool rg_record_found_alone(const struct rg_record *record)
@@ -414,7 +415,6 @@ void rg_redis_disown(struct rg_store *store, struct rg_account *account)
     account->role = RG_ROLE_FOLLOWER; /* from now on; the caller knows */
     account->unled = false;           /* whoever asked comes first */
     account->trusted = false;
-    record->older[0] = '\0'; /* what is here tells no more than what the next owner writes */
     record->disown = true;
     if (record->forgets)
         rg_record_forget(record);

@@ -105,8 +105,9 @@ struct rg_record {
     char owner[RG_REDIS_OWNER_SIZE]; /* whom meta names, as far as known; "": nobody */
     bool erased;                     /* what was here has been erased by somebody since */
     bool dumped;                     /* it was written in another run of Redis */
+    bool unread;                     /* nobody has written since it was last claimed */
     char older[RG_VERSION_SIZE];     /* an `at` that tells less than what is here; "": none */
-    bool older_dumped;               /* as long as `dumped` is this */
+    bool older_dumped, older_unread; /* as long as they are these */
     char dead[RG_REDIS_OWNER_SIZE];  /* an owner without heartbeat: may be followed, once */
     struct rg_redis_base base;       /* the content of `at`, if known */
     struct rg_redis_base sent;       /* what the last write would make of it */

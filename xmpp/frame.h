@@ -1,4 +1,4 @@
-/* The language of the link between the front and a worker process: frames of at most 64 KiB.
+/* The language of the link between the front and a worker process: frames of at most 128 KiB.
  *
  *   length u32 | type u32 | session u32 | generation u32 | body        (little-endian)
  *
@@ -17,7 +17,8 @@
 
 #include "gateway/base/mem.h"
 
-enum { RG_FRAME_MAX = 64 * 1024, RG_FRAME_HEAD = 16 };
+/* The largest item of the API, 100 groups and a name of 1,023 bytes each, fits. */
+enum { RG_FRAME_MAX = 128 * 1024, RG_FRAME_HEAD = 16 };
 
 /* Bodies, in the order of writing. `str?` is a string that may be missing. */
 enum rg_frame_type {

@@ -168,7 +168,8 @@ static enum rg_code send_request_take(struct rg_visit *visit, struct rg_request 
 {
     if (!rg_visit_send_take(visit, frame)) {
         free(request);
-        return rg_fail(err, RG_E_TOO_LARGE, "the item does not fit into 64 KiB");
+        return rg_fail(err, RG_E_TOO_LARGE,
+                       "the item, with what it holds already, does not fit into 128 KiB");
     }
     TAILQ_INSERT_TAIL(&visit->requests, request, link);
     visit->n_requests++;

@@ -43,7 +43,9 @@ end
 for k = 1, 3 do
     redis.call('PEXPIRE', KEYS[k], ARGV[5])
 end
-if at ~= ARGV[3] or owner ~= ARGV[1] or run ~= ARGV[11] then
+-- An owner that has read the roster stands by what it found, even if that is the same.
+local read = redis.call('HDEL', KEYS[1], 'unread') == 1
+if read or at ~= ARGV[3] or owner ~= ARGV[1] or run ~= ARGV[11] then
     redis.call('PUBLISH', ARGV[9], ARGV[10])
 end
 return {1}

@@ -15,7 +15,7 @@ enum {
     RG_IQ_WINDOW = 16,          /* IQs of one session in flight (DESIGN section 5) */
     RG_PUSH_GRACE_MS = 100,     /* after a result, before the barrier get */
     RG_STALE_AFTER_MS = 2000,   /* a read with a cached roster waits so long for a session */
-    RG_SIGN_INS_MAX = 32,       /* of one user, remembered: they matter for reconnecting only */
+    RG_SIGN_INS_MAX = 32,       /* of one user, remembered: those that are needed first */
     RG_EARLY_PUSHES_MAX = 1000, /* pushes before the first result; more ends the session */
     RG_REREAD_S = 6 * 3600,     /* +- 50 % */
     RG_REREAD_FULL_S = 24 * 3600,
@@ -145,9 +145,10 @@ struct rg_user {
     size_t n_streams;
     struct rg_bucket write_bucket;
     struct rg_contact_presence *presences; /* table */
-    size_t n_presences;
+    size_t n_presences, presences_bytes;
+    struct rg_event *contacts; /* own: all of them for a new stream; NULL: they have changed */
     struct rg_request *requests; /* table: subscription requests */
-    size_t n_requests;
+    size_t n_requests, requests_bytes;
 
     int64_t last_used_ms;
     struct rg_timer retry_timer;       /* WAITING: to open; LOADING, LIVE: for room for a get */
@@ -226,7 +227,8 @@ const struct rg_sign_in *rg_user_sign_in(struct rg_user *user, const struct rg_c
 const struct rg_sign_in *rg_user_newest(const struct rg_user *user);
 /* Forgets the sign-ins with this id, or with this password, or all (both NULL). */
 void rg_user_forget(struct rg_user *user, const uint8_t *id, const uint8_t *password_tag);
-bool rg_user_wants_presence(const struct rg_user *user);
+/* When the last sign-in that wants presence ends; in the past or 0: none does. */
+int64_t rg_user_presence_until_s(const struct rg_user *user);
 bool rg_user_signed_in(const struct rg_user *user); /* a token of it may still be alive */
 bool rg_user_busy(const struct rg_user *user);      /* an op or a stream holds it */
 /* Lets go of the user, on a later turn, if nothing holds it. */

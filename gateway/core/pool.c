@@ -384,16 +384,26 @@ void rg_pool_password_dead(struct rg_user *user, const uint8_t tag[RG_ID_BYTES])
 
 /* ---- presence, idleness, regular reading */
 
+/* Looks at it after that time, or when its presence is to end, if that comes first. */
+static void look_after(struct rg_user *user, int64_t after_ms)
+{
+    int64_t left_ms = (rg_user_presence_until_s(user) - rg_core_now_s(user->core)) * 1000;
+    bool sooner = user->announced && left_ms >= 0 && left_ms < after_ms;
+    rg_timer_start(&user->idle_timer, user->core->loop, sooner ? left_ms : after_ms);
+}
+
 void rg_pool_announce(struct rg_user *user)
 {
     struct rg_upstream *up = user->core->upstream;
-    bool wants = rg_user_wants_presence(user);
+    bool wants = rg_user_presence_until_s(user) > rg_core_now_s(user->core);
     if (user->link != RG_LINK_LIVE || user->given_up || wants == user->announced)
         return;
     struct rg_err err;
     if (up->ops->announce(up, user->session, wants, &err) == RG_OK)
         user->announced = wants;
-    if (!wants)
+    if (wants)
+        look_after(user, user->core->config->xmpp.idle_timeout_ms);
+    else
         rg_presence_forget(user);
 }
 
@@ -404,7 +414,7 @@ static void idle(struct rg_timer *timer)
     int64_t limit_ms = core->config->xmpp.idle_timeout_ms;
     rg_pool_announce(user); /* the sign-in that listened may have expired without a word */
     if (rg_user_busy(user)) {
-        rg_timer_start(timer, core->loop, limit_ms);
+        look_after(user, limit_ms);
         return;
     }
     if (user->link == RG_LINK_DOWN) {
@@ -416,7 +426,7 @@ static void idle(struct rg_timer *timer)
         used_ms = user->last_used_ms;
     int64_t left_ms = used_ms + limit_ms - rg_loop_now_ms(core->loop);
     bool over = left_ms <= 0 || !rg_user_signed_in(user);
-    rg_timer_start(timer, core->loop, over ? limit_ms : left_ms);
+    look_after(user, over ? limit_ms : left_ms);
     if (over)
         rg_pool_close(user);
 }

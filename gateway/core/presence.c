@@ -8,11 +8,17 @@
  * section 5, `listen`). Nothing here is kept beyond the session: the server sends both again
  * after the next initial presence (RFC 6121 3.1.3, 4.2). */
 
-enum { REQUESTS_MAX = 1000, PRESENCES_MAX = 5000 };
+enum {
+    REQUESTS_MAX = 1000,
+    PRESENCES_MAX = 5000,
+    REQUESTS_BYTES_MAX = 1024 * 1024, /* of their texts; a greeting carries all of them */
+    PRESENCES_BYTES_MAX = 4 * 1024 * 1024
+};
 
 struct rg_request {
     UT_hash_handle hh;
     int64_t received_s;
+    size_t bytes;
     char *message; /* NULL: none */
     char *nick;
     char jid[];
@@ -54,6 +60,7 @@ static void drop_request(struct rg_user *user, struct rg_request *request)
         return;
     HASH_DEL(user->requests, request);
     user->n_requests--;
+    user->requests_bytes -= request->bytes;
     free(request->message);
     free(request->nick);
     free(request);
@@ -62,8 +69,11 @@ static void drop_request(struct rg_user *user, struct rg_request *request)
 static void add_request(struct rg_user *user, const struct rg_upstream_presence *presence)
 {
     size_t len = strlen(presence->jid);
+    size_t bytes = len + (presence->status != NULL ? strlen(presence->status) : 0) +
+                   (presence->nick != NULL ? strlen(presence->nick) : 0);
     /* Delivered again after each sign-in, it is the same request (R69). */
-    if (find_request(user, presence->jid) != NULL || user->n_requests >= REQUESTS_MAX)
+    if (find_request(user, presence->jid) != NULL || user->n_requests >= REQUESTS_MAX ||
+        user->requests_bytes + bytes > REQUESTS_BYTES_MAX)
         return;
     struct rg_request *request = calloc(1, sizeof(*request) + len + 1);
     if (request == NULL)
@@ -73,13 +83,15 @@ static void add_request(struct rg_user *user, const struct rg_upstream_presence 
     request->message = presence->status != NULL ? strdup(presence->status) : NULL;
     request->nick = presence->nick != NULL ? strdup(presence->nick) : NULL;
     HASH_ADD_KEYPTR(hh, user->requests, request->jid, len, request);
-    user->n_requests++;
     if (request->hh.tbl == NULL) {
-        user->n_requests--;
         free(request->message);
         free(request->nick);
         free(request);
+        return;
     }
+    request->bytes = bytes;
+    user->n_requests++;
+    user->requests_bytes += bytes;
 }
 
 static const char *subscription_type(enum rg_presence_type type)
@@ -128,6 +140,7 @@ static void drop_presence(struct rg_user *user, struct rg_contact_presence *know
         return;
     HASH_DEL(user->presences, known);
     user->n_presences--;
+    user->presences_bytes -= known->json_len;
     free(known->json);
     free(known);
 }
@@ -147,7 +160,8 @@ static void presence_json(struct rg_buf *json, const struct rg_upstream_presence
 static void keep_presence(struct rg_user *user, const char *full, size_t len,
                           struct rg_buf *json)
 {
-    if (user->n_presences >= PRESENCES_MAX)
+    if (user->n_presences >= PRESENCES_MAX ||
+        user->presences_bytes + json->len > PRESENCES_BYTES_MAX)
         return;
     struct rg_contact_presence *known = calloc(1, sizeof(*known) + len + 1);
     if (known == NULL)
@@ -162,6 +176,7 @@ static void keep_presence(struct rg_user *user, const char *full, size_t len,
         return;
     }
     user->n_presences++;
+    user->presences_bytes += known->json_len;
 }
 
 /* Only streams whose own sign-in listens are told (API section 2). */
@@ -193,6 +208,7 @@ static void tell_presence(struct rg_user *user, const struct rg_upstream_presenc
     }
     HASH_FIND(hh, user->presences, full.data, full.len, known);
     drop_presence(user, known);
+    rg_event_unref(RG_TAKE(user->contacts));
     if (presence->type == RG_PRESENCE_AVAILABLE)
         keep_presence(user, full.data, full.len, &json);
     tell_listeners(user, event); /* after it is kept: a full queue is greeted anew */
@@ -237,6 +253,7 @@ static void push_reset(struct rg_user *user, struct rg_stream *only)
 void rg_presence_forget(struct rg_user *user)
 {
     bool had = user->presences != NULL;
+    rg_event_unref(RG_TAKE(user->contacts));
     while (user->presences != NULL)
         drop_presence(user, user->presences);
     while (user->requests != NULL)
@@ -290,12 +307,24 @@ static void put_outgoing(struct rg_buf *json, const struct rg_user *user)
 
 /* The greeting is bounded by what is known, not by the queue: it costs one reference, as a
  * roster does, or a user with many contacts online could never read a stream. */
-static void force_take(struct rg_stream *stream, struct rg_event *event)
+static void force(struct rg_stream *stream, struct rg_event *event)
 {
     if (event != NULL)
         event->shared = true;
     rg_stream_force(stream, event);
-    rg_event_unref(event);
+}
+
+/* (borrow) All presences as they are, the same for every stream; NULL: out of memory. */
+static struct rg_event *contacts(struct rg_user *user)
+{
+    RG_CLEANUP(rg_buf_fini) struct rg_buf text = RG_BUF_INIT;
+    const struct rg_contact_presence *known;
+    if (user->contacts != NULL)
+        return user->contacts;
+    for (known = user->presences; known != NULL; known = known->hh.next)
+        rg_event_append(&text, RG_EVENT_PRESENCE, known->json, known->json_len);
+    user->contacts = rg_event_block(RG_EVENT_PRESENCE, &text);
+    return user->contacts;
 }
 
 void rg_presence_greet(struct rg_user *user, struct rg_stream *stream)
@@ -304,14 +333,12 @@ void rg_presence_greet(struct rg_user *user, struct rg_stream *stream)
     put_incoming(&json, user);
     put_outgoing(&json, user);
     rg_buf_printf(&json, ",\"listening\":%s}", user->announced ? "true" : "false");
-    force_take(stream, rg_event_plain(RG_EVENT_SUBSCRIPTIONS, &json));
+    struct rg_event *event = rg_event_plain(RG_EVENT_SUBSCRIPTIONS, &json);
+    force(stream, event);
+    rg_event_unref(event);
     if (!stream->listen)
         return;
     push_reset(user, stream);
-    RG_CLEANUP(rg_buf_fini) struct rg_buf text = RG_BUF_INIT;
-    const struct rg_contact_presence *known;
-    for (known = user->presences; known != NULL; known = known->hh.next)
-        rg_event_append(&text, RG_EVENT_PRESENCE, known->json, known->json_len);
     if (user->presences != NULL)
-        force_take(stream, rg_event_block(RG_EVENT_PRESENCE, &text));
+        force(stream, contacts(user));
 }

@@ -281,19 +281,35 @@ const struct rg_sign_in *rg_user_newest(const struct rg_user *user)
     return newest;
 }
 
+/* Presence is sent for it, or a stream of it is to hear of its end. */
+static bool is_needed(const struct rg_user *user, const struct rg_sign_in *sign_in)
+{
+    const struct rg_stream *stream;
+    TAILQ_FOREACH(stream, &user->streams, link)
+    {
+        if (memcmp(stream->sign_in, sign_in->id, RG_ID_BYTES) == 0)
+            return true;
+    }
+    return sign_in->listen;
+}
+
+/* The one that ends first, of those that are not needed if there are any. */
 static void make_room(struct rg_user *user)
 {
     int64_t now_s = rg_core_now_s(user->core);
-    size_t soonest = 0;
+    size_t goes = 0;
     for (size_t i = user->n_sign_ins; i-- > 0;)
         if (user->sign_ins[i].expires_s <= now_s)
             drop_sign_in(user, i);
     if (user->n_sign_ins < RG_SIGN_INS_MAX)
         return;
-    for (size_t i = 1; i < user->n_sign_ins; i++)
-        if (user->sign_ins[i].expires_s < user->sign_ins[soonest].expires_s)
-            soonest = i;
-    drop_sign_in(user, soonest);
+    for (size_t i = 1; i < user->n_sign_ins; i++) {
+        const struct rg_sign_in *it = &user->sign_ins[i], *other = &user->sign_ins[goes];
+        bool needed = is_needed(user, it), other_needed = is_needed(user, other);
+        if (needed != other_needed ? other_needed : it->expires_s < other->expires_s)
+            goes = i;
+    }
+    drop_sign_in(user, goes);
 }
 
 static struct rg_sign_in *find_sign_in(struct rg_user *user, const uint8_t *id)
@@ -342,13 +358,13 @@ void rg_user_saw(struct rg_user *user, const struct rg_claims *claims, const cha
     rg_pool_announce(user);
 }
 
-bool rg_user_wants_presence(const struct rg_user *user)
+int64_t rg_user_presence_until_s(const struct rg_user *user)
 {
-    int64_t now_s = rg_core_now_s(user->core);
+    int64_t until_s = 0;
     for (size_t i = 0; i < user->n_sign_ins; i++)
-        if (user->sign_ins[i].listen && user->sign_ins[i].expires_s > now_s)
-            return true;
-    return false;
+        if (user->sign_ins[i].listen && user->sign_ins[i].expires_s > until_s)
+            until_s = user->sign_ins[i].expires_s;
+    return until_s;
 }
 
 bool rg_user_signed_in(const struct rg_user *user)

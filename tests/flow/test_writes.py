@@ -210,6 +210,18 @@ def test_writes_of_one_account_keep_their_order(fake, gateway, juliet):
     assert names == [f"N{n}" for n in range(12)]
 
 
+def test_the_largest_item_of_all_limits(fake, juliet):
+    """64 KiB are the limit of a body, not of an item: a PATCH adds to what is there, and so does another client."""
+    groups = sorted(f"{n:03d}" + "g" * 1012 for n in range(64))
+    assert juliet.put_item("full@example.com", None, groups).status == 201
+    patched = juliet.patch(juliet.item_path("full@example.com"), {"name": "x" * 1023})
+    assert patched.status == 200, patched
+    groups = sorted(f"{n:03d}" + "g" * 1020 for n in range(100))
+    fake.change("juliet", Item("full@example.com", "y" * 1023, groups))
+    wait_until(lambda: juliet.items().get("full@example.com", {}).get("name") == "y" * 1023, what="the push")
+    assert juliet.items()["full@example.com"] == item("full@example.com", "y" * 1023, groups)
+
+
 def test_no_write_reaches_the_stream_that_would_break_it(fake, gateway, juliet):
     """XML special characters and long texts go through; the session is still the same at the end."""
     texts = ["<", ">", "&", "\"", "'", "]]>", "<!--", "<![CDATA[", "&amp;", "&#0;", "\u2028",

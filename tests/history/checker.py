@@ -8,14 +8,14 @@ import sys
 from collections import Counter, defaultdict
 
 from health import Health
-from model import MEMBERS, WITNESS, WRITES, Account, difference, owners_of, pair_of, split, value_of
+from model import MEMBERS, STRETCH, WITNESS, WRITES, Account, difference, owners_of, pair_of, split, value_of
 from order import Order
 from streams import Streams
 from versions import Versions
 from writes import Writes
 
-CONVERGED = 10.0  # seconds after the last fault
-PATIENCE = 15.0  # seconds within which every request is answered
+CONVERGED = 10.0 * STRETCH  # seconds after the last fault
+PATIENCE = 20.0 * STRETCH  # seconds within which every request is answered: two waits of 10 s
 
 
 def load(path):

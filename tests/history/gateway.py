@@ -17,8 +17,8 @@ domains = [{domains}]
 workers = 1
 plaintext_loopback = {plain}
 ca_file = "{ca_file}"
-connect_timeout = "3s"
-iq_timeout = "2s"
+connect_timeout = "{connect_timeout}"
+iq_timeout = "{iq_timeout}"
 [limits]
 writes_user = 1000
 signin_failures = 1000
@@ -39,10 +39,12 @@ TRACES = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "
 class Gateway:
     """One instance. `life` names the process: "g1.0", after a kill "g1.1"."""
 
-    def __init__(self, binary, folder, number, proxies, ca_file, redis=None):
-        """proxies: domain -> port. ca_file: None without TLS. redis: its URL, None without."""
+    def __init__(self, binary, folder, number, proxies, ca_file, redis=None, patient=False):
+        """proxies: domain -> port. ca_file: None without TLS. redis: its URL, None without. patient: nothing
+        will be silent, so that nothing is given up early."""
         self.binary, self.folder, self.proxies, self.ca_file = binary, folder, proxies, ca_file
         self.redis = redis
+        self.timeouts = {"connect_timeout": "10s" if patient else "3s", "iq_timeout": "10s" if patient else "2s"}
         self.name, self.lives = f"g{number}", 0
         self.process = None
         beside = "" if number == 1 else f"-{number}"
@@ -62,7 +64,7 @@ class Gateway:
             with open(self.config_path, "w") as out:
                 out.write(CONFIG.format(
                     port=self.port, operations=operations, ca_file=self.ca_file or "",
-                    plain="false" if self.ca_file else "true",
+                    plain="false" if self.ca_file else "true", **self.timeouts,
                     domains=", ".join(f'"{domain}=127.0.0.1:{port}"'
                                       for domain, port in self.proxies.items())))
                 if self.redis is not None:
@@ -153,12 +155,12 @@ class Gateway:
             wrong.append(f"the gateway had ended with {self.process.returncode}")
         else:
             self.process.terminate()
-            for _ in range(200):
+            for _ in range(600):
                 if not self.is_alive():
                     break
                 await asyncio.sleep(0.05)
             else:
-                wrong.append("the gateway did not stop within 10 s")
+                wrong.append("the gateway did not stop within 30 s")
                 self.process.kill()
                 self.process.wait()
             if self.process.returncode != 0 and not wrong:

@@ -23,6 +23,9 @@ class Health:
             elif kind == "fault" and record["what"] == "gateway-kill":
                 self.died[record["g"]] = record["t"]
                 self.takeovers.append((record["t"], record["t"] + GRACE))
+                if self.windows and record["t"] <= self.windows[-1][1]:
+                    # Who comes back to Redis late may find this one's heartbeat, and goes on alone.
+                    self.windows[-1] = (self.windows[-1][0], max(self.windows[-1][1], record["t"] + GRACE))
             elif kind == "fault" and record["what"].startswith("redis-"):
                 self.windows.append((record["t"], float("inf")))
             elif kind == "up":

@@ -5,8 +5,10 @@ item. Names and tagged groups are unique to the write that made them, so a value
 """
 import bisect
 import json
+import os
 import re
 
+STRETCH = float(os.environ.get("RG_TEST_PATIENCE", "1"))  # of every deadline, on a slow machine
 SLACK = 1.0  # seconds the witness may hear of a change after everybody else
 MEMBERS = {"jid", "name", "groups", "subscription", "ask", "approved"}
 READS = {"get", "get-item", "changes"}

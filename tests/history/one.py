@@ -13,13 +13,15 @@ from collections import Counter
 from actors import Reader, User, Witness, Writer
 from checker import Checker, load
 from gateway import Fleet, Gateway
+from health import BESIDE
+from model import STRETCH
 from nemesis import KINDS, REDIS, Nemesis
 from proxy import Proxy
 from record import Recorder
 from redis_process import Redis
 from servers import DOMAINS, KINDS as SERVERS, PASSWORD
 
-REST = 10.0  # seconds everybody has to agree after the last fault
+REST = 10.0 * STRETCH  # seconds everybody has to agree after the last fault
 STABLE = 0.4  # seconds of agreement that count
 
 
@@ -67,7 +69,8 @@ class World:
         server = SERVERS[self.options.server](self.options.server_folder)
         gateway = Gateway(self.options.binary, self.folder, number, ports,
                           server.ca_file() if self.options.tls else None,
-                          self.redis.url if self.redis else None)
+                          self.redis.url if self.redis else None,
+                          patient=not set(self.options.faults) - set(BESIDE))
         self.fleet.gateways.append(gateway)
         await gateway.start()
 
@@ -112,7 +115,7 @@ class World:
         while since is None or self.recorder.now() - since < STABLE:
             if self.recorder.now() > rest + REST + STABLE:
                 return None
-            if not all(reader.items == witness.items for witness in self.witnesses
+            if not all(reader.live and reader.items == witness.items for witness in self.witnesses
                        for reader in self.readers if reader.user is witness.user):
                 since = None
             elif since is None:

@@ -64,7 +64,12 @@ class Redis:
         return self.process is not None and self.process.poll() is None
 
     async def save(self):
-        await self.command("SAVE")
+        """In the background: to write while nobody is answered would be a fault of its own."""
+        if os.path.exists(self.dump):
+            os.remove(self.dump)
+        await self.command("BGSAVE")
+        while not os.path.exists(self.dump):  # it gets its name when it is whole
+            await asyncio.sleep(0.01)
         shutil.copy(self.dump, self.saved)
 
     def pause(self):

@@ -22,7 +22,8 @@ class Streams:
     def stream_opened(self, record):
         stream = self.held.setdefault(record["c"], {"state": None, "ver": None, "t": 0})
         stream.update(open=record.get("status") == 200, u=record["u"], conn=record, told=False)
-        if record.get("status") not in (200, None) and not self.has_nothing(record, record["t"]):
+        if record.get("status") not in (200, None) and not self.has_nothing(record, record["t"]) and \
+                not self.is_behind(record):
             self.report("unexpected-answer", record["u"], record["t"],
                         f"events: {record['status']} {record.get('code')}")
         if not stream["open"]:
@@ -31,6 +32,12 @@ class Streams:
             stream.update(state=None, ver=None)
         elif record["from"] != stream["ver"]:
             stream.update(state=self.versions.state_at(record["u"], record["from"]), ver=record["from"])
+
+    def is_behind(self, record):
+        """503: a Redis that was rolled back knows less than this client, and without a session a process
+        cannot find out the rest; it tells nothing that is older."""
+        return record.get("status") == 503 and record.get("code") == "xmpp-unreachable" and \
+            record["from"] is not None and self.health.unwell(record["t"], record["t"])
 
     def stream_event(self, record):
         kind, version = record["ev"], record["id"]

@@ -72,11 +72,73 @@ static void presence__sign_in_expired__is_withdrawn(void **state)
     struct call *renewed = c_do(w, RG_OP_RENEW, silent);
     c_expect(renewed, RG_OK);
     assert_int_equal(fake_count(session, FAKE_ANNOUNCE), 1);
-    w_run(w, 3600 * 1000 + 16 * 60 * 1000);
+    w_run(w, 3600 * 1000 + 1000);
     assert_false(session->ended);
     assert_int_equal(fake_count(session, FAKE_ANNOUNCE), 2);
     assert_false(fake_call_at(session, FAKE_ANNOUNCE, 1)->available);
     (void)reader;
+}
+
+/* Others that come and go do not push out the one that listens. */
+static void presence__many_sign_ins__stays(void **state)
+{
+    struct world *w = *state;
+    struct call *by = listen_live(w, "");
+    struct fake_session *session = fake_last(w->up);
+    struct reader *reader = open_now(w, by);
+    for (int i = 0; i < 100; i++) {
+        struct call *script;
+        w_run(w, 60 * 1000);
+        script = c_send(c_sign_in(w, JULIET, "secret"));
+        fake_bind(fake_last(w->up));
+        c_expect(script, RG_OK);
+    }
+    assert_int_equal(fake_count(session, FAKE_ANNOUNCE), 1);
+    r_expect(reader, "subscriptions", "");
+    r_expect(reader, "presence.reset", "");
+    r_expect(reader, "sync", "");
+    r_nothing(reader);
+}
+
+/* A stranger's server cannot fill the memory: what is kept is bounded by bytes, and all streams
+ * share one greeting. */
+static void presence__large__is_bounded_and_shared(void **state)
+{
+    enum { BIG = 1000, SENT = 6000 };
+    struct world *w = *state;
+    struct call *by = listen_live(w, "");
+    char status[BIG + 1], jid[64];
+    struct event_seen event;
+    struct reader *readers[2];
+    memset(status, 's', BIG);
+    status[BIG] = '\0';
+    for (int i = 0; i < SENT; i++) {
+        (void)snprintf(jid, sizeof(jid), "u%d@example.com", i);
+        fake_presence(fake_last(w->up), RG_PRESENCE_AVAILABLE, jid, "r", status);
+        fake_presence(fake_last(w->up), RG_PRESENCE_SUBSCRIBE, jid, NULL, status);
+    }
+    struct rg_user *user = w_user(w, JULIET);
+    assert_in_range(user->presences_bytes, 3 * 1024 * 1024, 4 * 1024 * 1024);
+    assert_in_range(user->requests_bytes, 900 * 1000, 1024 * 1024);
+    for (int i = 0; i < 2; i++)
+        readers[i] = open_now(w, by);
+    assert_non_null(user->contacts);
+    assert_int_equal(atomic_load(&user->contacts->refs), 3);
+    for (int i = 0; i < 2; i++) {
+        unsigned seen = 0;
+        r_pump(readers[i], 4096);
+        while (r_next(readers[i], &event)) {
+            seen += strcmp(event.type, "presence") == 0;
+            free(event.data);
+        }
+        assert_int_equal(seen, user->n_presences);
+    }
+    for (int i = 0; i < SENT; i++) {
+        (void)snprintf(jid, sizeof(jid), "u%d@example.com", i);
+        fake_presence(fake_last(w->up), RG_PRESENCE_UNAVAILABLE, jid, "r", NULL);
+    }
+    assert_int_equal(user->presences_bytes, 0);
+    assert_null(user->contacts);
 }
 
 static void presence__session_back__is_sent_again(void **state)
@@ -303,6 +365,8 @@ int main(void)
         TEST(presence__wanted__is_sent_while_a_sign_in_wants_it),
         TEST(presence__renewed_otherwise__changes),
         TEST(presence__sign_in_expired__is_withdrawn),
+        TEST(presence__many_sign_ins__stays),
+        TEST(presence__large__is_bounded_and_shared),
         TEST(presence__session_back__is_sent_again),
         TEST(request__received__is_kept_once_per_jid),
         TEST(request__approved_or_withdrawn__is_gone),

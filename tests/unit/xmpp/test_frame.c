@@ -67,7 +67,7 @@ static void frame__parse__refuses_lengths_and_types(void **state)
     static const uint8_t heads[][16] = {
         {0, 0, 0, 0, 1},             /* shorter than its head */
         {15, 0, 0, 0, 1},            /* likewise */
-        {1, 0, 1, 0, 1},             /* 64 KiB and one byte */
+        {1, 0, 2, 0, 1},             /* 128 KiB and one byte */
         {0xff, 0xff, 0xff, 0xff, 1}, /* would wrap around */
         {16, 0, 0, 0, 0},            /* no such type */
         {16, 0, 0, 0, RG_FRAME_TYPE_END},
