@@ -6,8 +6,9 @@
 --       6 channel  7 message that tells of the claim  8 owner as the reader knows it: it counts
 --       if nothing is kept, as it may live and only Redis was emptied.
 -- Returns {owner, version, state, ends, items, journal, "same", "tail" or "whole", run of Redis in
--- which it was written, "1" if nobody has written since it was last claimed}: with "same" state, items and journal are empty; with "tail" the journal is
--- what came after the reader's version, if it is in there at all, and items are empty.
+-- which it was written, "1" if nobody has written since it was last claimed}: with "same" state,
+-- items and journal are empty; with "tail" the journal is what came after the reader's version, if
+-- it is in there at all, and items are empty.
 local owner = redis.call('HGET', KEYS[1], 'owner') or ARGV[8]
 local at = redis.call('HGET', KEYS[1], 'at') or ''
 if ARGV[3] ~= '' and owner ~= ARGV[3] and (owner == '' or owner == ARGV[4]) then

@@ -388,7 +388,7 @@ void rg_pool_password_dead(struct rg_user *user, const uint8_t tag[RG_ID_BYTES])
 static void look_after(struct rg_user *user, int64_t after_ms)
 {
     int64_t left_ms = (rg_user_presence_until_s(user) - rg_core_now_s(user->core)) * 1000;
-    bool sooner = user->announced && left_ms >= 0 && left_ms < after_ms;
+    bool sooner = user->announced && left_ms > 0 && left_ms < after_ms;
     rg_timer_start(&user->idle_timer, user->core->loop, sooner ? left_ms : after_ms);
 }
 
