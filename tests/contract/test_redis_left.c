@@ -52,7 +52,7 @@ static void redis__left__what_cannot_be_written_holds_up_nobody(void **state)
     enum { GROUPS = 66000 };
     struct fixture *f = *state;
     const char **groups = calloc(GROUPS, sizeof(*groups));
-    char(*names)[8] = calloc(GROUPS, sizeof(*names));
+    char(*names)[12] = calloc(GROUPS, sizeof(*names));
     struct rg_item_spec spec = {
         .jid = "many@example.net", .groups = groups, .n_groups = GROUPS};
     struct rg_account *odd;
