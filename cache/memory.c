@@ -351,8 +351,10 @@ static void memory_end(struct rg_store *store, struct rg_account *account,
                               rg_loop_unix_s(m->loop));
 }
 
-static void memory_revive(struct rg_store *store, struct rg_account *account)
+static void memory_revive(struct rg_store *store, struct rg_account *account,
+                          const uint8_t tag[16])
 {
+    (void)tag; /* all that are dead are written */
     struct rg_buf lines = RG_BUF_INIT;
     struct memory *m = self(store);
     struct answer *answer;

@@ -130,7 +130,7 @@ static bool start(struct rg_record *record)
         return rg_record_start_erase(record);
     if (record->disown && !record->write)
         return rg_record_start_release(record); /* before it is looked at for the next owner */
-    if (record->revive)
+    if (record->n_revived > 0)
         return rg_record_start_ends(record); /* before it is read that the password is bad */
     if (record->refresh && !record->disown)
         return rg_record_start_refresh(record);
@@ -154,7 +154,8 @@ void rg_redis_next(struct rg_redis *redis)
             record->hurry = false;
             rg_record_rest(record, RG_REDIS_BEAT_MS);
             enlist(record, &redis->resting);
-            rg_record_alone(record);
+            record->unsent = true;
+            rg_record_later(record); /* nobody is called back within his call */
             continue;
         }
         unlist(record);
@@ -210,13 +211,49 @@ static void record_destroy(struct rg_record *record)
     redis->memory->ops->release_take(redis->memory, account);
 }
 
+static bool is_held(const struct rg_record *record)
+{
+    return record->account->refs > 2; /* by more than the memory store and this record */
+}
+
+static void give_up(struct rg_record *record)
+{
+    rg_record_alone(record);
+    if (record->owned)
+        release_owner(record); /* another one may do better */
+    if (!is_held(record))
+        record->write = record->write_ends = false;
+}
+
+static void on_later(struct rg_message *message)
+{
+    struct rg_record *record = RG_CONTAINER_OF(message, struct rg_record, later);
+
+    record->posted = false;
+    if (record->unsent)
+        give_up(record);
+    record->unsent = false;
+    record->pins--;
+    rg_record_consider(record);
+}
+
+void rg_record_later(struct rg_record *record)
+{
+    if (record->posted)
+        return;
+    record->posted = true;
+    record->pins++;
+    record->later.fn = on_later;
+    rg_loop_post(record->redis->loop, &record->later);
+}
+
 void rg_record_consider(struct rg_record *record)
 {
     struct rg_account *account = record->account;
-    bool held = account->refs > 2; /* by more than the memory store and this record */
 
-    if (held || record->busy || record->pins > 0 || !STAILQ_EMPTY(&record->waiters) ||
-        !STAILQ_EMPTY(&record->syncs) || record->kept != NULL)
+    if (is_held(record) || record->busy || record->pins > 0 ||
+        !STAILQ_EMPTY(&record->waiters) || !STAILQ_EMPTY(&record->syncs) ||
+        record->kept != NULL)
         return;
     /* Reading again can wait until somebody wants it; what was to be written cannot, but it is
      * tried once: no session stands by it any more. */

@@ -12,7 +12,7 @@ void rg_redis_all_wish(struct rg_redis *redis, bool all)
     HASH_ITER(hh, redis->records, record, next)
     {
         record->claim = record->claim || record->account->trusted;
-        record->refresh = record->refresh || all || record->claim;
+        record->refresh = record->refresh || all || record->claim || record->doubted;
         record->write = record->write || (record->account->trusted && !record->forgets);
         record->write_ends = record->write_ends || record->account->n_ends > 0;
         record->again = true; /* what is on its way may have been lost with the rest */

@@ -64,17 +64,28 @@ static int64_t ttl_ms(const struct rg_redis *redis, const struct rg_end *ends, s
     return (longest_s < TTL_MAX_S ? longest_s : TTL_MAX_S) * 1000;
 }
 
+/* revived: NULL, or the record whose revived passwords are forgotten. */
 static bool send_ends(struct rg_redis *redis, const char *user, const struct rg_end *ends,
-                      size_t n, bool passwords, rg_redis_reply_fn fn, void *arg)
+                      size_t n, const struct rg_record *revived, rg_redis_reply_fn fn,
+                      void *arg)
 {
+    size_t n_revived = revived != NULL ? revived->n_revived : 0;
     struct rg_redis_place place = {.mac = redis->mac, .user = user};
     struct rg_redis_args args = {.n = 0};
 
     rg_redis_args_puts(&args, "1");
     rg_redis_key(&args, user, "ends");
     rg_redis_args_number(&args, ttl_ms(redis, ends, n));
-    rg_redis_put_news(&args, redis, passwords ? RG_NEWS_PASSWORDS : RG_NEWS_LOOK, user);
-    rg_redis_args_puts(&args, passwords ? "passwords" : "keep");
+    rg_redis_put_news(&args, redis, n_revived > 0 ? RG_NEWS_PASSWORDS : RG_NEWS_LOOK, user);
+    rg_redis_args_number(&args, (long long)n_revived);
+    for (size_t i = 0; i < n_revived; i++) {
+        struct rg_end end = {.kind = RG_END_PASSWORD};
+        char field[RG_REDIS_END_FIELD_SIZE];
+
+        memcpy(end.id, revived->revived[i], sizeof(end.id));
+        rg_redis_end_field(field, &end);
+        rg_redis_args_puts(&args, field);
+    }
     for (size_t i = 0; i < n; i++)
         put_end(&args, &place, &ends[i]);
     return rg_redis_link_call_take(redis->link, &rg_redis_script_end, &args, fn, arg);
@@ -119,7 +130,7 @@ void rg_redis_end(struct rg_store *store, struct rg_account *account, const stru
     }
     *ending =
         (struct ending){.record = record, .parts = 1, .everywhere = true, .fn = fn, .arg = arg};
-    if (send_ends(redis, account->user, end, 1, false, on_end, ending)) {
+    if (send_ends(redis, account->user, end, 1, NULL, on_end, ending)) {
         ending->parts++;
         record->pins++;
     } else {
@@ -130,16 +141,18 @@ void rg_redis_end(struct rg_store *store, struct rg_account *account, const stru
     memory->ops->end(memory, account, end, on_memory_end, ending);
 }
 
-void rg_redis_revive(struct rg_store *store, struct rg_account *account)
+void rg_redis_revive(struct rg_store *store, struct rg_account *account, const uint8_t tag[16])
 {
     struct rg_redis *redis = RG_CONTAINER_OF(store, struct rg_redis, store);
     struct rg_record *record = rg_record_find(redis, account->user);
 
-    redis->memory->ops->revive(redis->memory, account);
+    redis->memory->ops->revive(redis->memory, account, tag);
     if (record == NULL)
         return;
     record->write_ends = true;
-    record->revive = true;
+    if (record->n_revived == RG_REDIS_REVIVED_MAX)
+        record->n_revived--; /* that one is found dead again, and costs a sign-in */
+    memcpy(record->revived[record->n_revived++], tag, 16);
     rg_record_hurry(record);
 }
 
@@ -150,11 +163,14 @@ static void on_ends(void *arg, const redisReply *reply)
     if (!succeeded(reply)) {
         rg_metric_add(record->redis->metrics.errors, 1);
         record->write_ends = true;
-        record->revive = record->revive || record->reviving;
         if (reply != NULL) {
             (void)rg_redis_refused(record->redis, reply);
             rg_record_rest(record, RG_REDIS_BEAT_MS);
         }
+    } else {
+        record->n_revived -= record->n_reviving;
+        memmove(record->revived, record->revived[record->n_reviving],
+                record->n_revived * sizeof(record->revived[0]));
     }
     rg_record_done(record);
 }
@@ -163,12 +179,11 @@ bool rg_record_start_ends(struct rg_record *record)
 {
     const struct rg_account *account = record->account;
 
-    if (!send_ends(record->redis, account->user, account->ends, account->n_ends, record->revive,
+    if (!send_ends(record->redis, account->user, account->ends, account->n_ends, record,
                    on_ends, record))
         return false;
     record->write_ends = false;
-    record->reviving = record->revive;
-    record->revive = false;
+    record->n_reviving = record->n_revived;
     return true;
 }
 
@@ -213,6 +228,15 @@ static void drop_passwords(struct rg_account *account, const redisReply *ends)
             (void)rg_account_revive_password(account, account->ends[i].id);
 }
 
+/* A password that is good again, which is on its way into Redis. */
+static bool is_revived(const struct rg_record *record, const struct rg_end *end)
+{
+    for (size_t i = 0; end->kind == RG_END_PASSWORD && i < record->n_revived; i++)
+        if (memcmp(record->revived[i], end->id, sizeof(end->id)) == 0)
+            return true;
+    return false;
+}
+
 static bool get_end(struct rg_end *end, const struct rg_record *record, const redisReply *value)
 {
     struct rg_redis_place place = {.mac = record->redis->mac, .user = record->account->user};
@@ -236,7 +260,8 @@ static void sweep_ends(struct rg_record *record, const redisReply *ends)
             all = end;
     }
     for (size_t i = 0; i < account->n_ends; i++) {
-        if (account->ends[i].kind == RG_END_ALL && !covers(&all, &account->ends[i]))
+        if (account->ends[i].kind == RG_END_ALL && account->ends[i].until_s >= now_s &&
+            !covers(&all, &account->ends[i]))
             record->write_ends = true; /* folded out of many here */
     }
     rg_redis_args_puts(&args, "HDEL");
@@ -272,9 +297,7 @@ bool rg_record_merge_ends(struct rg_record *record, const redisReply *ends)
             rg_metric_add(record->redis->metrics.damaged, 1);
             continue;
         }
-        /* A password that is good again: it is on its way into Redis. */
-        bool revived = end.kind == RG_END_PASSWORD && record->revive;
-        if (end.until_s < now_s || revived || known(account, &end))
+        if (end.until_s < now_s || is_revived(record, &end) || known(account, &end))
             continue;
         moved = rg_account_end(account, &end, now_s) == RG_OK || moved;
     }

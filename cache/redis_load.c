@@ -367,11 +367,14 @@ static void not_read(struct rg_record *record, const redisReply *reply)
 
     rg_metric_add(redis->metrics.errors, 1);
     record->refresh = true;
-    record->claim = record->claim || record->account->trusted;
     if (rg_redis_is_error(reply, "WRONGTYPE"))
         record->erase = true; /* somebody put something else there */
     else if (reply != NULL && !rg_redis_refused(redis, reply))
         rg_record_rest(record, RG_REDIS_ALIVE_MS);
+    else if (reply != NULL)
+        rg_record_rest(record, RG_REDIS_BEAT_MS);
+    if (!redis->refuses) /* else it is read, and claimed once Redis writes again */
+        record->claim = record->claim || record->account->trusted;
     rg_record_alone(record);
 }
 
@@ -467,26 +470,6 @@ static struct rg_record *record_create(struct rg_redis *redis, struct rg_account
     return record;
 }
 
-static void on_later(struct rg_message *message)
-{
-    struct rg_record *record = RG_CONTAINER_OF(message, struct rg_record, later);
-
-    record->posted = false;
-    record->pins--;
-    rg_record_consider(record);
-}
-
-/* The memory store's own reference is still under way. */
-static void consider_later(struct rg_record *record)
-{
-    if (record->posted)
-        return;
-    record->posted = true;
-    record->pins++;
-    record->later.fn = on_later;
-    rg_loop_post(record->redis->loop, &record->later);
-}
-
 static void on_memory(void *arg, struct rg_account *account)
 {
     struct rg_redis_waiter *waiter = arg;
@@ -500,7 +483,7 @@ static void on_memory(void *arg, struct rg_account *account)
         record = record_create(redis, account);
     if (record == NULL || record->loaded) {
         if (record != NULL)
-            consider_later(record);
+            rg_record_later(record); /* the memory store's own reference is still under way */
         waiter->fn(waiter->arg, account);
         free(waiter);
         return;
@@ -513,7 +496,7 @@ static void on_memory(void *arg, struct rg_account *account)
         return;
     account->role = RG_ROLE_ALONE;
     record->refresh = true; /* its ends, when Redis is back */
-    consider_later(record);
+    rg_record_later(record);
     deliver(record);
     rg_record_wish(record);
 }

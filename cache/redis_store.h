@@ -7,7 +7,8 @@
  * account as it is now, so that a Redis that was away costs one script for each account,
  * however much has changed.
  *
- *   load --> erase?  disown?  refresh?  ends?  write? --> nothing left and not held: let go
+ *   load --> erase?  disown?  revive?  refresh?  ends?  write? --> nothing left and not held:
+ *                                                                   let go
  *
  * What Redis holds is never believed to be what it was: each write names the version that it
  * expects, and the answer to a wrong one brings the right one.
@@ -34,6 +35,7 @@ enum {
     RG_REDIS_RUN_SIZE = 65,
     RG_REDIS_BEAT_MS = 1000,
     RG_REDIS_ALIVE_MS = 5000,
+    RG_REDIS_REVIVED_MAX = 4,
     RG_REDIS_WORKING_MAX = 8 /* records being written at a time; loads come on top */
 };
 #define RG_REDIS_CHANNEL "rg:news"
@@ -81,16 +83,18 @@ struct rg_record {
     struct rg_redis_waiters waiters;
     bool loaded;             /* the account is what the core may have */
     bool busy, working;      /* working: counted among those */
-    struct rg_message later; /* considers it, once the memory store has let go */
+    struct rg_message later; /* see rg_record_later */
     bool posted;
+    bool unsent;   /* nothing of it could be sent: then it is alone */
     unsigned pins; /* callbacks under way that will look at it again */
 
     /* Wishes. */
-    bool refresh;            /* see what Redis has of it */
-    bool claim;              /* with refresh: and own it, if nobody alive does */
-    bool drop_passwords;     /* with refresh: ends of passwords that Redis has not are over */
-    bool write_ends, revive; /* revive: and no others of passwords */
-    bool reviving;           /* what is on its way does */
+    bool refresh;        /* see what Redis has of it */
+    bool claim;          /* with refresh: and own it, if nobody alive does */
+    bool drop_passwords; /* with refresh: ends of passwords that Redis has not are over */
+    bool write_ends;
+    uint8_t revived[RG_REDIS_REVIVED_MAX][16]; /* with write_ends: no longer dead */
+    size_t n_revived, n_reviving;              /* reviving: of what is on its way */
     bool write, erase;
     bool erase_for_all;           /* with erase: the other instances forget it, too */
     bool disown;                  /* once nothing is to be written */
@@ -177,6 +181,8 @@ void rg_record_hurry(struct rg_record *record);
 void rg_record_rest(struct rg_record *record, int64_t for_ms);
 /* A script has come back. */
 void rg_record_done(struct rg_record *record);
+/* Considers it on a later turn, when the caller has let go. */
+void rg_record_later(struct rg_record *record);
 /* Lets go of it if nothing is left to do. It may be gone afterwards. */
 void rg_record_consider(struct rg_record *record);
 /* Appends rg:{user}:part. */
@@ -215,7 +221,7 @@ void rg_redis_put_erase(struct rg_redis_args *args, const struct rg_redis *redis
 /* ---- redis_ends.c */
 void rg_redis_end(struct rg_store *store, struct rg_account *account, const struct rg_end *end,
                   rg_store_end_fn fn, void *arg);
-void rg_redis_revive(struct rg_store *store, struct rg_account *account);
+void rg_redis_revive(struct rg_store *store, struct rg_account *account, const uint8_t tag[16]);
 bool rg_record_start_ends(struct rg_record *record);
 /* Takes over what Redis knows: fields and values. True: the account has more than before. */
 bool rg_record_merge_ends(struct rg_record *record, const redisReply *ends);

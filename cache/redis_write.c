@@ -207,6 +207,7 @@ static void written(struct rg_record *record)
     record->sent = (struct rg_redis_base){.known = false};
     memcpy(record->at, record->base.at, sizeof(record->at));
     record->owned = true;
+    record->doubted = false;
     memcpy(record->owner, record->redis->id, sizeof(record->owner));
     record->tries = 0;
     if (!record->again)
@@ -222,7 +223,7 @@ static void lost_race(struct rg_record *record, const redisReply *owner, const r
         return;
     }
     if (at->len == 0 && record->at[0] != '\0') { /* lost or erased: that is looked at first */
-        record->write = record->write && !record->disown;
+        record->write = record->write && !record->disown && record->account->trusted;
         record->refresh = true;
         return;
     }

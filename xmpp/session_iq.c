@@ -62,8 +62,19 @@ static void send_done(struct rg_session *session, uint32_t request, const struct
     rg_worker_send_take(session->worker, frame);
 }
 
+/* No text is longer than what every store can keep. */
+static bool is_keepable(const struct rg_item_in *item)
+{
+    bool fits = item->name == NULL || strlen(item->name) <= UINT16_MAX;
+    for (size_t i = 0; i < item->n_groups; i++)
+        fits = fits && strlen(item->groups[i]) <= UINT16_MAX;
+    return fits;
+}
+
 static void put_item(struct rg_frame_out *frame, const struct rg_item_in *item)
 {
+    if (frame != NULL && !is_keepable(item))
+        frame->failed = true;
     rg_put_text(frame, item->jid.text, item->jid.len);
     rg_put_str(frame, item->name);
     rg_put_u8(frame, item->subscription);

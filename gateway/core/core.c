@@ -241,6 +241,7 @@ struct rg_core *rg_core_create(const struct rg_config *config, struct rg_loop *l
     core->upstream = upstream;
     core->store = store;
     core->keys = keys;
+    core->began_s = rg_core_now_s(core);
     core->door = rg_door_create();
     TAILQ_INIT(&core->waiting);
     core->throttle = rg_throttle_create();

@@ -171,6 +171,7 @@ struct rg_core {
     struct rg_throttle *throttle;
     struct rg_event *greeting; /* `retry:` and a comment: makes proxies forward the head */
     bool draining;
+    int64_t began_s;        /* with this configuration */
     int64_t lease_until_ms; /* what this process owns, it owns until then */
     size_t n_writes;        /* in flight, of all users */
     void (*drained)(void *arg);

@@ -396,10 +396,10 @@ void rg_pool_announce(struct rg_user *user)
 {
     struct rg_upstream *up = user->core->upstream;
     bool wants = rg_user_presence_until_s(user) > rg_core_now_s(user->core);
-    if (user->link != RG_LINK_LIVE || user->given_up || wants == user->announced)
+    if (user->link != RG_LINK_LIVE || user->given_up || (!wants && !user->announced))
         return;
     struct rg_err err;
-    if (up->ops->announce(up, user->session, wants, &err) == RG_OK)
+    if (wants != user->announced && up->ops->announce(up, user->session, wants, &err) == RG_OK)
         user->announced = wants;
     if (wants)
         look_after(user, user->core->config->xmpp.idle_timeout_ms);

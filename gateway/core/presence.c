@@ -307,11 +307,11 @@ static void put_outgoing(struct rg_buf *json, const struct rg_user *user)
 
 /* The greeting is bounded by what is known, not by the queue: it costs one reference, as a
  * roster does, or a user with many contacts online could never read a stream. */
-static void force(struct rg_stream *stream, struct rg_event *event)
+static struct rg_event *shared(struct rg_event *event)
 {
     if (event != NULL)
         event->shared = true;
-    rg_stream_force(stream, event);
+    return event;
 }
 
 /* (borrow) All presences as they are, the same for every stream; NULL: out of memory. */
@@ -323,7 +323,7 @@ static struct rg_event *contacts(struct rg_user *user)
         return user->contacts;
     for (known = user->presences; known != NULL; known = known->hh.next)
         rg_event_append(&text, RG_EVENT_PRESENCE, known->json, known->json_len);
-    user->contacts = rg_event_block(RG_EVENT_PRESENCE, &text);
+    user->contacts = shared(rg_event_block(RG_EVENT_PRESENCE, &text));
     return user->contacts;
 }
 
@@ -333,12 +333,12 @@ void rg_presence_greet(struct rg_user *user, struct rg_stream *stream)
     put_incoming(&json, user);
     put_outgoing(&json, user);
     rg_buf_printf(&json, ",\"listening\":%s}", user->announced ? "true" : "false");
-    struct rg_event *event = rg_event_plain(RG_EVENT_SUBSCRIPTIONS, &json);
-    force(stream, event);
+    struct rg_event *event = shared(rg_event_plain(RG_EVENT_SUBSCRIPTIONS, &json));
+    rg_stream_force(stream, event);
     rg_event_unref(event);
     if (!stream->listen)
         return;
     push_reset(user, stream);
     if (user->presences != NULL)
-        force(stream, contacts(user));
+        rg_stream_force(stream, contacts(user));
 }

@@ -130,7 +130,7 @@ static void settle_passwords(struct rg_op *op)
     if (!same_password(op, old))
         rg_pool_password_dead(user, old); /* its sign-ins may be known elsewhere only */
     if (rg_account_revive_password(user->account, tag)) {
-        store->ops->revive(store, user->account);
+        store->ops->revive(store, user->account, tag);
         rg_user_publish(user);
     }
 }
@@ -331,7 +331,9 @@ static int64_t end_lasts_until(const struct rg_op *op, int64_t now_s)
 {
     const struct rg_core *core = op->core;
     int64_t renewed_now_s = now_s + core->config->session.lifetime_ms / 1000 + 1;
-    if (op->in.all || core->store->ops->sync != NULL)
+    /* Before this process began, tokens may have lived longer. */
+    bool older = op->claims.given_s <= core->began_s;
+    if (op->in.all || older || core->store->ops->sync != NULL)
         return rg_core_last_token_s(core);
     return renewed_now_s > op->claims.expires_s ? renewed_now_s : op->claims.expires_s;
 }

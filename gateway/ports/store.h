@@ -63,7 +63,7 @@ struct rg_store_ops {
     void (*end)(struct rg_store *store, struct rg_account *account, const struct rg_end *end,
                 rg_store_end_fn fn, void *arg);
     /* A password's tag is good again. */
-    void (*revive)(struct rg_store *store, struct rg_account *account);
+    void (*revive)(struct rg_store *store, struct rg_account *account, const uint8_t tag[16]);
     /* The core lets go of the account: it may leave memory from now on. (take) one reference.
      */
     void (*release_take)(struct rg_store *store, struct rg_account *account);

@@ -422,7 +422,7 @@ static void store__revive__is_found_by_the_next_load(struct fixture *f)
     end(f, account, RG_END_PASSWORD, 5);
     end(f, account, RG_END_PASSWORD, 6);
     assert_true(rg_account_revive_password(account, tag));
-    f->store->ops->revive(f->store, account);
+    f->store->ops->revive(f->store, account, tag);
     release(f, account);
     account = load(f, "juliet@example.com");
     assert_false(has_end(account, RG_END_PASSWORD, 5));
@@ -503,7 +503,7 @@ static void store__end__outlives_the_process(struct fixture *f)
     end(f, account, RG_END_PASSWORD, 5);
     end(f, account, RG_END_PASSWORD, 6);
     assert_true(rg_account_revive_password(account, tag));
-    f->store->ops->revive(f->store, account);
+    f->store->ops->revive(f->store, account, tag);
     release(f, account);
     for (int round = 0; round < 2; round++) {
         close_store(f);

@@ -220,6 +220,10 @@ def test_the_largest_item_of_all_limits(fake, juliet):
     fake.change("juliet", Item("full@example.com", "y" * 1023, groups))
     wait_until(lambda: juliet.items().get("full@example.com", {}).get("name") == "y" * 1023, what="the push")
     assert juliet.items()["full@example.com"] == item("full@example.com", "y" * 1023, groups)
+    # Beyond all limits, by a server that takes anything: as if it were gone, and the rest goes on.
+    fake.change("juliet", Item("full@example.com", "z" * 70000))
+    wait_until(lambda: "full@example.com" not in juliet.items(), what="what no store could keep")
+    assert juliet.put_item("nurse@example.com").status == 201 and len(fake.signed_in) == 1
 
 
 def test_no_write_reaches_the_stream_that_would_break_it(fake, gateway, juliet):

@@ -109,9 +109,10 @@ static void end(struct rg_store *base, struct rg_account *account, const struct 
     post(self(base), arg)->end = fn;
 }
 
-static void revive(struct rg_store *base, struct rg_account *account)
+static void revive(struct rg_store *base, struct rg_account *account, const uint8_t tag[16])
 {
     (void)account;
+    (void)tag;
     self(base)->revives++;
 }
 
