@@ -68,7 +68,7 @@ struct rg_redis_link {
     struct calls waiting, sent;
     size_t n_waiting, n_sent;
     unsigned failures;
-    bool late; /* the deadline has passed once; it gets some time more */
+    bool late;             /* the deadline has passed once; it gets some time more */
     struct rg_timer timer; /* retry, connecting, deadline */
     struct rg_message pump_message;
     bool pump_posted, destroyed;
