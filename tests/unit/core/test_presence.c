@@ -63,6 +63,7 @@ static void presence__renewed_otherwise__changes(void **state)
 static void presence__sign_in_expired__is_withdrawn(void **state)
 {
     struct world *w = *state;
+    w->config.xmpp.idle_timeout_ms = 7 * 3600 * 1000;
     listen_live(w, "");
     struct fake_session *session = fake_last(w->up);
     struct call *silent = c_send(c_sign_in(w, JULIET, "secret"));
