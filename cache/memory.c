@@ -354,11 +354,11 @@ static void memory_end(struct rg_store *store, struct rg_account *account,
 static void memory_revive(struct rg_store *store, struct rg_account *account,
                           const uint8_t tag[16])
 {
-    (void)tag; /* all that are dead are written */
     struct rg_buf lines = RG_BUF_INIT;
     struct memory *m = self(store);
     struct answer *answer;
 
+    (void)tag; /* all that are dead are written */
     if (m->file == NULL)
         return;
     answer = answer_create(m);

@@ -169,7 +169,7 @@ static void on_ends(void *arg, const redisReply *reply)
         }
     } else {
         record->n_revived -= record->n_reviving;
-        memmove(record->revived, record->revived[record->n_reviving],
+        memmove(record->revived, record->revived + record->n_reviving,
                 record->n_revived * sizeof(record->revived[0]));
     }
     rg_record_done(record);
@@ -245,30 +245,26 @@ static bool get_end(struct rg_end *end, const struct rg_record *record, const re
            rg_redis_get_end(end, &place, value->str, (size_t)value->len);
 }
 
-/* Forgets in Redis what no living token can fall under any more, or falls under an end of all
- * sign-ins that stands there as well: else ends would be kept as long as others are added. */
-static void sweep_ends(struct rg_record *record, const redisReply *ends)
+static bool is_over(const struct rg_end *end, const struct rg_end *all, int64_t now_s)
 {
-    const struct rg_account *account = record->account;
+    return end->until_s < now_s || (end->kind == RG_END_SIGN_IN && covers(all, end));
+}
+
+/* Forgets in Redis what no living token can fall under any more, or falls under the end of all
+ * sign-ins that stands there as well: else ends would be kept as long as others are added. */
+static void sweep_ends(struct rg_record *record, const redisReply *ends,
+                       const struct rg_end *all)
+{
     int64_t now_s = rg_loop_unix_s(record->redis->loop);
-    struct rg_end all = {.kind = RG_END_PASSWORD}, end; /* which covers no sign-in */
     struct rg_redis_args args = {.n = 0};
     size_t n = 0;
 
-    for (size_t i = 0; i < ends->elements; i += 2) {
-        if (get_end(&end, record, ends->element[i + 1]) && end.kind == RG_END_ALL)
-            all = end;
-    }
-    for (size_t i = 0; i < account->n_ends; i++) {
-        if (account->ends[i].kind == RG_END_ALL && account->ends[i].until_s >= now_s &&
-            !covers(&all, &account->ends[i]))
-            record->write_ends = true; /* folded out of many here */
-    }
     rg_redis_args_puts(&args, "HDEL");
-    rg_redis_key(&args, account->user, "ends");
+    rg_redis_key(&args, record->account->user, "ends");
     for (size_t i = 0; i < ends->elements && n < SWEPT_AT_ONCE; i += 2) {
-        if (!get_end(&end, record, ends->element[i + 1]) ||
-            (end.until_s >= now_s && (end.kind == RG_END_ALL || !covers(&all, &end))))
+        struct rg_end end;
+
+        if (!get_end(&end, record, ends->element[i + 1]) || !is_over(&end, all, now_s))
             continue;
         rg_redis_args_put(&args, ends->element[i]->str, (size_t)ends->element[i]->len);
         n++;
@@ -280,16 +276,29 @@ static void sweep_ends(struct rg_record *record, const redisReply *ends)
         rg_redis_args_fini(&args);
 }
 
+/* Was an end of all folded out of many here, which Redis has not heard of? */
+static bool has_folded(const struct rg_account *account, const struct rg_end *all,
+                       int64_t now_s)
+{
+    for (size_t i = 0; i < account->n_ends; i++) {
+        const struct rg_end *held = &account->ends[i];
+
+        if (held->kind == RG_END_ALL && held->until_s >= now_s && !covers(all, held))
+            return true;
+    }
+    return false;
+}
+
 bool rg_record_merge_ends(struct rg_record *record, const redisReply *ends)
 {
     struct rg_account *account = record->account;
     int64_t now_s = rg_loop_unix_s(record->redis->loop);
-    bool moved = false;
+    struct rg_end all = {.kind = RG_END_PASSWORD}; /* Redis': none yet, which covers nothing */
+    bool moved = false, expired = false, sign_in = false;
 
     if (record->drop_passwords && !record->write_ends)
         drop_passwords(account, ends);
     record->drop_passwords = false;
-    sweep_ends(record, ends);
     for (size_t i = 0; i < ends->elements; i += 2) {
         struct rg_end end;
 
@@ -297,9 +306,16 @@ bool rg_record_merge_ends(struct rg_record *record, const redisReply *ends)
             rg_metric_add(record->redis->metrics.damaged, 1);
             continue;
         }
+        if (end.kind == RG_END_ALL)
+            all = end;
+        expired = expired || end.until_s < now_s;
+        sign_in = sign_in || end.kind == RG_END_SIGN_IN;
         if (end.until_s < now_s || is_revived(record, &end) || known(account, &end))
             continue;
         moved = rg_account_end(account, &end, now_s) == RG_OK || moved;
     }
+    record->write_ends = record->write_ends || has_folded(account, &all, now_s);
+    if (expired || (sign_in && all.kind == RG_END_ALL))
+        sweep_ends(record, ends, &all);
     return moved;
 }

@@ -39,7 +39,7 @@ struct rg_operations {
 
 /* --- a round ------------------------------------------------------------------------------ */
 
-/* Every word that is still out will come back too late for who asked until due_ms. */
+/* Answers those whose time is up at due_ms; late: without what they asked for. */
 static void resume(struct waiter **list, int64_t due_ms, bool late)
 {
     while (*list != NULL) {

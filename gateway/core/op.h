@@ -53,9 +53,9 @@ const char *rg_action_name(unsigned action);
 
 /* If-Match / If-None-Match of an item call. */
 struct rg_condition_in {
-    bool if_match;     /* present; holds if any listed version matches, or `any` */
-    bool if_match_any; /* If-Match: * */
-    bool if_none_match_any;
+    bool if_match;               /* present; holds if any listed version matches, or `any` */
+    bool if_match_any;           /* If-Match: * */
+    bool if_none_match_any;      /* If-None-Match: * */
     struct rg_version *versions; /* own; well-formed ones of If-Match, then of If-None-Match */
     size_t n_match, n_none;
 };

@@ -121,19 +121,25 @@ bool keeps_nurse(struct fixture *f)
     return f->account->role == RG_ROLE_OWNER;
 }
 
+void let_beat(const char *owner, int for_ms)
+{
+    redisReply *info = redis_ask(&redis, "INFO server");
+
+    redis_do(&redis, "SET rg:{alive}:%s %b PX %d", owner,
+             strstr(info->str, "run_id:") + strlen("run_id:"), (size_t)40, for_ms);
+    freeReplyObject(info);
+}
+
 /* Redis is back as it was, or emptied, and knows of the owner in this run. */
 void start_again_with_its_owner(bool emptied)
 {
-    redisReply *owner, *info;
+    redisReply *owner;
 
     redis_again(&redis);
     owner = redis_ask(&redis, "HGET " KEY "meta owner");
-    info = redis_ask(&redis, "INFO server");
     if (emptied)
         redis_do(&redis, "FLUSHALL");
     redis_do(&redis, "HSET " KEY "meta owner %s", owner->str);
-    redis_do(&redis, "SET rg:{alive}:%s %b PX 3000", owner->str,
-             strstr(info->str, "run_id:") + strlen("run_id:"), (size_t)40);
+    let_beat(owner->str, 3000);
     freeReplyObject(owner);
-    freeReplyObject(info);
 }

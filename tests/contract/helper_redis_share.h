@@ -16,6 +16,8 @@ void let_go_of_both(struct fixture *f, struct rg_account *mine);
 /* Both have gone on alone. Returns the first one's account; the second one's knows of nurse@.
  */
 struct rg_account *both_alone(struct fixture *f);
+/* A heartbeat of this run of Redis. */
+void let_beat(const char *owner, int for_ms);
 /* Redis is back as it was, or emptied, and knows of the owner in this run. */
 void start_again_with_its_owner(bool emptied);
 

@@ -133,13 +133,10 @@ static void redis__overtaken__a_look_finds_it_out_before_it_is_answered(void **s
 {
     struct fixture *f = *state;
     struct rg_account *mine = two_instances(f);
-    redisReply *info = redis_ask(&redis, "INFO server");
 
     assert_int_equal(mine->role, RG_ROLE_OWNER);
     redis_do(&redis, "HSET " KEY "meta owner " SOMEBODY);
-    redis_do(&redis, "SET rg:{alive}:" SOMEBODY " %b PX 60000",
-             strstr(info->str, "run_id:") + strlen("run_id:"), (size_t)40);
-    freeReplyObject(info);
+    let_beat(SOMEBODY, 60000);
     sync_with(f, f->store, mine, RG_SYNC_LOOK);
     assert_int_equal(mine->role, RG_ROLE_FOLLOWER);
     assert_false(mine->trusted);
@@ -168,17 +165,14 @@ static void redis__overtaken__no_lease_before_it_is_found_out(void **state)
     struct fixture *f = *state;
     struct rg_store_watcher watcher = writes_down;
     struct rg_account *mine = two_instances(f);
-    redisReply *info = redis_ask(&redis, "INFO server");
     redisReply *owner = redis_ask(&redis, "HGET " KEY "meta owner");
 
     leased_for = mine;
     watcher.leased = on_leased;
     f->store->ops->watch(f->store, &watcher, f);
     redis_do(&redis, "HSET " KEY "meta owner " SOMEBODY);
-    redis_do(&redis, "SET rg:{alive}:" SOMEBODY " %b PX 60000",
-             strstr(info->str, "run_id:") + strlen("run_id:"), (size_t)40);
+    let_beat(SOMEBODY, 60000);
     redis_do(&redis, "DEL rg:{alive}:%s", owner->str);
-    freeReplyObject(info);
     freeReplyObject(owner);
     is_leased = leased_as_owner = false;
     run_until(f, leased_again);
